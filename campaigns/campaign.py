@@ -1,0 +1,723 @@
+"""The campaign: the one class with a memory. Everything it knows is in its store.
+
+It hands plain values to `loop`, which proposes and judges, and writes what comes back. Every method
+may be killed at any instant and called again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from campaigns import __version__, records
+from campaigns.errors import MatloopError, UsageError
+from campaigns.ingestion import Summary, already_in, content_key, take_in
+from campaigns.store import Store
+from campaigns.store.models import (
+    STATUSES,
+    Artifact,
+    CampaignRow,
+    Event,
+    GeneratorVersion,
+    SurrogateFit,
+    Trial,
+    utc_now,
+)
+from campaigns.store.store import record, strict_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from campaigns.results_file import Reading
+    from campaigns.spec import Spec
+    from loop.problem import Problem
+    from loop.proposal import Candidate, History, Proposal
+
+EventListener = Callable[[dict[str, Any]], None]
+
+# What of a spec may change while its campaign goes on: how long and how it is evaluated, not what
+# is sought.
+_MAY_CHANGE = ("budget", "stop", "evaluate")
+
+_SOFTWARE = ("torch", "botorch", "gpytorch", "numpy", "scipy", "pymatgen", "smact")
+
+
+class Campaign:
+    """One design problem pursued under a budget.
+
+    Make one with `create`, `open` or `create_or_open`.
+
+    Attributes:
+        name: Its name, unique in its database.
+        spec: What it seeks.
+        store: Its memory.
+    """
+
+    def __init__(self, store: Store, row: CampaignRow):
+        from pydantic import ValidationError
+
+        from campaigns.spec import Spec
+
+        self.store = store
+        self.name = row.name
+        try:
+            self.spec = Spec.model_validate(row.spec)
+        except ValidationError as error:
+            raise MatloopError(
+                f"the spec of campaign {row.name!r} cannot be read",
+                where=store.where,
+                why="; ".join(e["msg"] for e in error.errors()[:3]),
+                unchanged="the whole database",
+                hint="open it with the matloop that wrote it, or a later one",
+            ) from error
+        self._row = row
+        self._listener: EventListener | None = None
+
+    def __repr__(self) -> str:
+        return f"Campaign({self.name!r}, db={self.store.where!r})"
+
+    def __enter__(self) -> Campaign:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store's connections; SQLite holds none between calls."""
+        self.store.close()
+
+    # Making and opening
+
+    @classmethod
+    def create(
+        cls, spec: Spec | str | Path, db: str | None = None, *, spec_text: str | None = None
+    ) -> Campaign:
+        """Begin a campaign.
+
+        Args:
+            spec: The spec, or the path of its file.
+            db: The database; default: ``MATLOOP_DB``, or ``matloop.db`` in this folder.
+            spec_text: The spec as it was written, kept for the record.
+
+        Raises:
+            InputErrors: The spec file has errors.
+            UsageError: The database has a campaign of this name.
+            MatloopError: The database cannot be used.
+        """
+        return cls._make(spec, db, spec_text, may_exist=False)
+
+    @classmethod
+    def create_or_open(
+        cls, spec: Spec | str | Path, db: str | None = None, *, spec_text: str | None = None
+    ) -> Campaign:
+        """Begin a campaign, or go on with the one of this name.
+
+        The spec may have changed in ``budget``, ``stop`` and ``evaluate``; the store takes the new
+        ones.
+
+        Raises:
+            UsageError: The campaign of this name seeks something else.
+            InputErrors, MatloopError: As `create`.
+        """
+        return cls._make(spec, db, spec_text, may_exist=True)
+
+    @classmethod
+    def open(cls, name: str, db: str | None = None) -> Campaign:
+        """Open a campaign.
+
+        Raises:
+            UsageError: There is no such database, or no such campaign in it.
+            MatloopError: The database cannot be used.
+        """
+        store = Store(db, create=False)
+        with store.read() as session:
+            row = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
+            names = session.scalars(select(CampaignRow.name).order_by(CampaignRow.id)).all()
+        if row is None:
+            raise UsageError(
+                f"there is no campaign {name!r}",
+                where=store.where,
+                why=f"it has {', '.join(names)}" if names else "it has no campaign yet",
+                hint="start one with `matloop run SPEC`, or name another database with --db",
+            )
+        return cls(store, row)
+
+    @staticmethod
+    def names(db: str | None = None) -> list[str]:
+        """The names of the campaigns in a database, oldest first.
+
+        Raises:
+            UsageError: There is no such database.
+            MatloopError: The database cannot be used.
+        """
+        store = Store(db, create=False)
+        with store.read() as session:
+            names = session.scalars(select(CampaignRow.name).order_by(CampaignRow.id)).all()
+        store.close()
+        return list(names)
+
+    @classmethod
+    def _make(
+        cls, spec: Spec | str | Path, db: str | None, spec_text: str | None, may_exist: bool
+    ) -> Campaign:
+        if isinstance(spec, str | Path):
+            from campaigns.spec import load_spec
+
+            if spec_text is None and Path(spec).is_file():
+                spec_text = Path(spec).read_text(encoding="utf-8", errors="replace")
+            spec = load_spec(Path(spec))
+        stored = json.loads(strict_json(spec.model_dump(mode="json")))
+        text = spec_text or strict_json(stored)
+        store = Store(db)
+        with store.write() as session:
+            row = session.scalar(select(CampaignRow).where(CampaignRow.name == spec.campaign))
+            if row is None:
+                row = CampaignRow(
+                    name=spec.campaign, token=uuid4().hex, spec_text=text, spec=stored,
+                    spec_hash=_hash(strict_json(stored)),
+                )  # fmt: skip
+                session.add(row)
+                session.flush()
+                record(session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash)
+            elif not may_exist:
+                raise UsageError(
+                    f"there is a campaign {row.name!r} already",
+                    where=store.where,
+                    unchanged="that campaign",
+                    hint="`matloop run SPEC` goes on with it; or give the spec another name",
+                )
+            elif row.spec != stored:
+                _take_changes(session, row, stored, text, store.where)
+        return cls(store, row)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the spec asks for, as `loop` reads it; loads the generators."""
+        return self.spec.problem()
+
+    @cached_property
+    def goals(self) -> Problem:
+        """The problem with a stand-in for every generator: to judge outcomes, none need be loaded.
+
+        So a campaign can be looked at where its generator is no more.
+        """
+        from campaigns.spec_models import LatentAxis, RangeAxis
+
+        space = {
+            name: RangeAxis(range=(0.0, 1.0)) if isinstance(axis, LatentAxis) else axis
+            for name, axis in self.spec.space.items()
+        }
+        return self.spec.model_copy(update={"space": space}).problem()
+
+    # Proposing
+
+    def propose(self, n: int | None = None) -> list[dict[str, Any]]:
+        """Propose new trials; they are stored as candidates.
+
+        The seed comes from the spec's seed and the number of trials, so on one machine the same
+        history gives the same proposal bit for bit.
+
+        Args:
+            n: How many; default: the spec's batch. Fewer where the budget ends.
+
+        Returns:
+            The new trials, as `trial` gives them.
+
+        Raises:
+            UsageError: The budget is spent, or n is not positive.
+            MatloopError: Another matloop runs the campaign, or no new design was found.
+        """
+        n = self.spec.budget.batch if n is None else n
+        if n < 1:
+            raise UsageError("propose one trial or more", where=f"-n {n}")
+        with self.store.runner_lock(self._row):
+            left = self.spec.budget.trials - self._counted()
+            if left < 1:
+                raise UsageError(
+                    f"the budget of {self.spec.budget.trials} trials is spent",
+                    where=self.name,
+                    unchanged="the campaign",
+                    hint="raise budget.trials in the spec and `matloop run` it",
+                )
+            new = self._propose(min(n, left))
+        with self.store.read() as session:
+            trials = records.trials_of(session, self._row.id)
+            return [records.trial_dict(t) for t in trials if t.index in new]
+
+    def _propose(self, n: int, computing: Callable[[], Any] | None = None) -> list[int]:
+        """Propose and store n trials; the caller holds the runner's lock.
+
+        Args:
+            n: How many.
+            computing: Makes a context for the long computation, in which the runner lets itself be
+                interrupted.
+        """
+        from contextlib import nullcontext
+
+        from loop.proposal import propose
+
+        history, count, warm_start = self._history()
+        seed = derived_seed(self.spec.seed, count)
+        with computing() if computing else nullcontext():
+            proposal = propose(self.problem, history, n, seed, warm_start=warm_start)
+        if not proposal.candidates:
+            raise NoDesign(
+                "no new design was found",
+                where=self.name,
+                why="; ".join(proposal.notes) or "every design that was drawn was screened out",
+                unchanged="the campaign",
+                hint="loosen `screen`, widen the space, or stop here",
+            )
+        return self._keep(proposal, count, seed)
+
+    def _history(self) -> tuple[History, int, dict[str, Any] | None]:
+        from loop.proposal import History
+
+        with self.store.read() as session:
+            trials = records.trials_of(session, self._row.id)
+            warm_start = session.scalar(
+                select(SurrogateFit.warm_start)
+                .where(SurrogateFit.campaign_id == self._row.id)
+                .order_by(SurrogateFit.id.desc())
+                .limit(1)
+            )
+        # Abandoned trials stay in, with nothing measured: so that they are not proposed again.
+        known = [t for t in trials if t.status not in ("candidate", "running")]
+        pending = [t for t in trials if t.status in ("candidate", "running")]
+        import numpy as np
+
+        means, sems = records.outcomes(known, self.problem.metrics)
+        from_json = self.problem.space.from_json
+        history = History(
+            designs=[from_json(t.design) for t in known],
+            outcomes=means,
+            sem=sems,
+            failed=np.array([t.status == "failed" for t in known], dtype=bool),
+            pending=[from_json(t.design) for t in pending],
+        )
+        return history, len(trials), warm_start
+
+    def _keep(self, proposal: Proposal, count: int, seed: int) -> list[int]:
+        """Store a proposal: the fit, the trials and the event, in one transaction."""
+        versions = _generators(self.problem)
+        software = software_versions()
+        new = []
+        with self._change() as session:
+            present = session.scalar(select(func.count()).where(Trial.campaign_id == self._row.id))
+            if present != count:
+                raise MatloopError(
+                    "the campaign changed while a proposal was made",
+                    where=self.name,
+                    why=f"it had {count} trials and now has {present}",
+                    unchanged="the campaign; the proposal is dropped",
+                    hint="run the same command again",
+                )
+            fit_id = None
+            if proposal.surrogate_report is not None:
+                fit = SurrogateFit(
+                    campaign_id=self._row.id, trials=count,
+                    report=records.plain(proposal.surrogate_report),
+                    warm_start=records.plain(proposal.warm_start or {}),
+                )  # fmt: skip
+                session.add(fit)
+                session.flush()
+                fit_id = fit.id
+            generator_id = _keep_generators(session, versions)
+            for offset, candidate in enumerate(proposal.candidates):
+                trial = Trial(
+                    campaign_id=self._row.id,
+                    index=count + offset,
+                    status="candidate",
+                    attempt=0,
+                    design=records.plain(self.problem.space.to_json(candidate.design)),
+                    provenance=self._provenance(candidate, versions, seed, software),
+                    generator_version_id=generator_id,
+                    surrogate_fit_id=fit_id,
+                )
+                session.add(trial)
+                new.append(trial.index)
+            record(
+                session, self._row.id, "trials_proposed", trials=new, seed=seed,
+                methods=sorted({c.method for c in proposal.candidates}),
+                surrogate_fit=fit_id, notes=list(proposal.notes),
+            )  # fmt: skip
+        return new
+
+    def _provenance(
+        self, candidate: Candidate, versions: dict[str, dict[str, Any]], seed: int, software: dict
+    ) -> dict[str, Any]:
+        units = self.spec.metric_units()
+        provenance: dict[str, Any] = records.plain(
+            {
+                "name": self.problem.space.describe(candidate.design),
+                "method": candidate.method,
+                "acquisition": candidate.acquisition,
+                "prediction": {
+                    metric: {"mean": mean, "sd": sd, "unit": units[metric]}
+                    for metric, (mean, sd) in candidate.prediction.items()
+                },
+                "feasibility": candidate.feasibility,
+                "latent": candidate.latent,
+                "notes": candidate.notes,
+                "seed": seed,
+                "generators": {
+                    axis: {key: version[key] for key in ("name", "version")}
+                    for axis, version in versions.items()
+                },
+                "software": software,
+            }
+        )
+        return provenance
+
+    # Taking results in
+
+    def ingest(self, source: str | Path | Sequence[Reading], *, dry_run: bool = False) -> Summary:
+        """Take results in: all of them or, where one is wrong, none.
+
+        The same content twice is once. A value that differs from the one the store has supersedes
+        it.
+
+        Args:
+            source: A CSV or JSON file, or readings.
+            dry_run: Check and count, and change nothing.
+
+        Returns:
+            What changed.
+
+        Raises:
+            InputErrors: The results have errors; all are named.
+            MatloopError: The database cannot be used.
+        """
+        with self.store.read() as session:
+            trials = session.scalars(select(Trial).where(Trial.campaign_id == self._row.id)).all()
+        units = self.spec.metric_units()
+        if isinstance(source, str | Path):
+            from campaigns.handout import known_columns
+            from campaigns.results_file import read_results
+
+            name = Path(source).name
+            # by the readings, not the bytes: the same table saved with other line ends is the same
+            designs = [(t.index, t.provenance.get("name"), t.design) for t in trials]
+            readings = read_results(
+                Path(source), trials={t.index for t in trials}, units=units,
+                known=known_columns(self.spec, designs),
+            )  # fmt: skip
+        else:
+            name, readings = "readings", list(source)
+        key = content_key(readings)
+        with self._change(keep=not dry_run) as session:
+            if already_in(session, self._row.id, key):
+                return Summary(source=name, already_ingested=True, dry_run=dry_run)
+            return take_in(session, self._row.id, readings, units, name, key, dry_run=dry_run)
+
+    def abandon(self, trial: int, reason: str) -> None:
+        """Give a trial up: it counts for nothing any more, and is not proposed again.
+
+        Raises:
+            UsageError: There is no such trial, or it is abandoned already.
+        """
+        with self._change() as session:
+            row = session.scalar(
+                select(Trial).where(Trial.campaign_id == self._row.id, Trial.index == trial)
+            )
+            if row is None or row.status == "abandoned":
+                raise UsageError(
+                    f"trial {trial} cannot be abandoned",
+                    where=self.name,
+                    why="there is no such trial" if row is None else "it is abandoned already",
+                    unchanged="the campaign",
+                )
+            row.move("abandoned", failure=reason)
+            record(session, self._row.id, "trial_abandoned", trial=trial, reason=reason)
+
+    # Running
+
+    def run(
+        self,
+        budget: int | None = None,
+        on_event: EventListener | None = None,
+        max_new: int | None = None,
+    ) -> dict[str, Any]:
+        """Propose, evaluate in parallel, take in and refit, until the budget or the stop rule.
+
+        Killed at any instant and called again, it goes on: results that finished meanwhile are
+        taken in, evaluations that did not are made again.
+
+        Args:
+            budget: Trials in all (completed, failed, running and candidates); default: the spec's.
+            on_event: Called with every event once it is in the store (as `events` gives them), and
+                with a few that only narrate (``id`` None).
+            max_new: Propose at most so many trials in this call.
+
+        Returns:
+            `status`, with ``reason`` (budget, stalled, time, max_new, exhausted or lab) and
+            ``message``, why it ended.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; the store is consistent, run again to go on.
+            MatloopError: Another matloop runs the campaign, evaluation after evaluation fails, or
+                the database or disk does.
+        """
+        from campaigns.runner import Runner
+
+        with self.store.runner_lock(self._row):
+            self._listener = on_event
+            try:
+                reason, message = Runner(self, budget, max_new).run()
+            finally:
+                self._listener = None
+        return {**self.status(budget), "reason": reason, "message": message}
+
+    # Reading
+
+    def trials(self) -> pd.DataFrame:
+        """One row a trial; see `records.trials_frame` for the columns."""
+        return records.trials_frame(self._trials(), self._metrics)
+
+    def observations(self) -> pd.DataFrame:
+        """One row an observation, superseded ones too: see `records.observations_frame`."""
+        return records.observations_frame(self._trials())
+
+    def front(self) -> pd.DataFrame:
+        """The rows of `trials` that are feasible and that no other beats in every objective."""
+        from loop.front import pareto_mask
+
+        trials = self._trials()
+        means, _ = records.outcomes(trials, self.goals.metrics)
+        return records.trials_frame(trials, self._metrics)[pareto_mask(self.goals, means)]
+
+    def trial(self, index: int) -> dict[str, Any]:
+        """All that is known of one trial, as JSON.
+
+        Raises:
+            UsageError: There is no such trial.
+        """
+        for row in self._trials():
+            if row.index == index:
+                return records.trial_dict(row)
+        raise UsageError(f"there is no trial {index}", where=self.name)
+
+    def artifacts(self, trial: int) -> dict[str, str]:
+        """The texts that a trial's evaluation left, by name (``relaxed.cif``)."""
+        with self.store.read() as session:
+            found = session.execute(
+                select(Artifact.name, Artifact.text)
+                .join(Trial)
+                .where(Trial.campaign_id == self._row.id, Trial.index == trial)
+                .order_by(Artifact.id)
+            )
+            return {name: text for name, text in found if text is not None}
+
+    def fits(self) -> list[dict[str, Any]]:
+        """The surrogate's fits, oldest first: number of trials, time, report."""
+        with self.store.read() as session:
+            rows = session.scalars(
+                select(SurrogateFit)
+                .where(SurrogateFit.campaign_id == self._row.id)
+                .order_by(SurrogateFit.id)
+            ).all()
+        return [
+            {"trials": r.trials, "created": r.created.isoformat(), "report": r.report} for r in rows
+        ]
+
+    def generators(self) -> list[dict[str, Any]]:
+        """The generator versions that this campaign's trials came from, with their model cards."""
+        with self.store.read() as session:
+            names = {
+                (told["name"], told["version"])
+                for provenance in session.scalars(
+                    select(Trial.provenance).where(Trial.campaign_id == self._row.id)
+                )
+                for told in provenance.get("generators", {}).values()
+            }
+            rows = session.scalars(select(GeneratorVersion).order_by(GeneratorVersion.id)).all()
+        return [
+            {"name": r.name, "version": r.version, "parent": r.parent, "card": r.card}
+            for r in rows
+            if (r.name, r.version) in names
+        ]
+
+    def events(self, after: int = 0, last: int | None = None) -> list[dict[str, Any]]:
+        """What happened, oldest first: ``id``, ``time``, ``kind``, ``payload``.
+
+        Args:
+            after: Only events with a larger id.
+            last: Only so many, the newest.
+        """
+        query = (
+            select(Event)
+            .where(Event.campaign_id == self._row.id, Event.id > after)
+            .order_by(Event.id.desc())
+            .limit(last)
+        )
+        with self.store.read() as session:
+            return [records.event_dict(e) for e in reversed(session.scalars(query).all())]
+
+    def status(self, budget: int | None = None) -> dict[str, Any]:
+        """Where the campaign stands, as JSON.
+
+        Args:
+            budget: The budget to report against; default: the spec's.
+
+        Returns:
+            campaign, database, created, budget, counts (by status), counted (trials that the budget
+            counts), best (by metric of an objective: value, unit, goal, trial; only feasible
+            trials), hypervolume (None for one objective or before the first feasible trial), front
+            (trials), last_events.
+        """
+        from loop.front import counts, hypervolume, pareto_mask, utilities
+
+        trials = self._trials()
+        means, _ = records.outcomes(trials, self.goals.metrics)
+        usable = counts(self.goals, means)
+        gains = utilities(self.goals, means)
+        best = {}
+        for column, objective in enumerate(self.goals.objectives):
+            if usable.any():
+                at = max(usable.nonzero()[0], key=lambda row: gains[row, column])
+                best[objective.metric] = {
+                    "value": float(means[at, self.goals.metrics.index(objective.metric)]),
+                    "unit": objective.unit,
+                    "goal": objective.goal,
+                    "trial": trials[at].index,
+                }
+        several = len(self.goals.objectives) > 1 and bool(usable.any())
+        by_status = {status: sum(t.status == status for t in trials) for status in STATUSES}
+        return {
+            "campaign": self.name,
+            "database": self.store.where,
+            "created": self._row.created.isoformat(),
+            "budget": self.spec.budget.trials if budget is None else budget,
+            "counts": by_status,
+            "counted": len(trials) - by_status["abandoned"],
+            "best": best,
+            "hypervolume": float(hypervolume(self.goals, means)) if several else None,
+            "front": [trials[row].index for row in pareto_mask(self.goals, means).nonzero()[0]],
+            "last_events": self.events(last=5),
+        }  # fmt: skip
+
+    @property
+    def _metrics(self) -> tuple[str, ...]:
+        return tuple(self.spec.metric_units())
+
+    def _trials(self) -> list[Trial]:
+        with self.store.read() as session:
+            return records.trials_of(session, self._row.id)
+
+    def _counted(self) -> int:
+        with self.store.read() as session:
+            return (
+                session.scalar(
+                    select(func.count()).where(
+                        Trial.campaign_id == self._row.id, Trial.status != "abandoned"
+                    )
+                )
+                or 0
+            )
+
+    # Telling
+
+    @contextmanager
+    def _change(self, keep: bool = True) -> Iterator[Session]:
+        """One transaction; its events are told to the listener once they are in the store."""
+        with self.store.write() as session:
+            yield session
+            if not keep:
+                session.rollback()
+        if keep:
+            for event in session.info.get("told", ()):
+                self._tell(records.event_dict(event))
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        if self._listener:
+            self._listener(event)
+
+    def _narrate(self, kind: str, **payload: Any) -> None:
+        """Tell the listener of something that the store does not keep: nothing changes."""
+        self._tell({"id": None, "time": utc_now().isoformat(), "kind": kind, "payload": payload})
+
+
+class NoDesign(MatloopError):
+    """The search found no new design that passes the screen."""
+
+
+def derived_seed(seed: int, *counters: int) -> int:
+    """A seed of 32 bits for one step, unrelated to that of any other step or campaign."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, *counters]).generate_state(1)[0])
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of matloop and of what a proposal depends on, without importing any of it."""
+    versions = {"matloop": __version__}
+    for name in _SOFTWARE:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _take_changes(
+    session: Session, row: CampaignRow, stored: dict[str, Any], text: str, where: str
+) -> None:
+    changed = sorted(k for k in {*row.spec, *stored} if row.spec.get(k) != stored.get(k))
+    fixed = [key for key in changed if key not in _MAY_CHANGE]
+    if fixed:
+        raise UsageError(
+            f"the campaign {row.name!r} in this database has another spec",
+            where=where,
+            why=f"they differ in {', '.join(fixed)}",
+            unchanged="that campaign",
+            hint="give the spec another name, name another database with --db, or undo the change "
+            f"({', '.join(_MAY_CHANGE)} may change)",
+        )
+    row.spec, row.spec_text, row.spec_hash = stored, text, _hash(strict_json(stored))
+    record(session, row.id, "spec_changed", changed=changed, spec_hash=row.spec_hash)
+
+
+def _generators(problem: Problem) -> dict[str, dict[str, Any]]:
+    """Name, version, parent and card of the generator of each latent axis."""
+    return {
+        axis.name: {
+            "name": axis.generator.name,
+            "version": axis.generator.version,
+            "parent": axis.generator.parent,
+            "card": records.plain(axis.generator.card),
+        }
+        for axis in problem.space.axes
+        if hasattr(axis, "generator")
+    }
+
+
+def _keep_generators(session: Session, versions: dict[str, dict[str, Any]]) -> int | None:
+    """Store generator versions that are new; the id of the first axis's."""
+    first = None
+    for version in versions.values():
+        row = session.scalar(
+            select(GeneratorVersion).where(
+                GeneratorVersion.name == version["name"],
+                GeneratorVersion.version == version["version"],
+            )
+        )
+        if row is None:
+            row = GeneratorVersion(**version)
+            session.add(row)
+            session.flush()
+        first = first or row.id
+    return first

@@ -1,0 +1,271 @@
+"""The commands `matloop generators ...`: what can be designed, and how well."""
+
+from __future__ import annotations
+
+import hashlib
+import json as json_format
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from campaigns.cli_options import Json, UnusedDb
+from campaigns.cli_output import begin
+from campaigns.errors import MatloopError, UsageError, did_you_mean, quoted
+
+if TYPE_CHECKING:
+    from generators.base import Generator
+
+generators = typer.Typer(
+    name="generators",
+    help="See, try, check and train what designs are drawn from.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A generator's name, or its .safetensors file.", show_default=False
+    ),
+]
+
+
+@generators.command("list")
+def list_(db: UnusedDb = None, json: Json = False) -> None:
+    """List the generators that are installed."""
+    out = begin("generators list", json)
+    from campaigns.cli_tables import table
+    from campaigns.spec_environment import generator_names
+
+    found = [_summary(_card(name)) for name in generator_names()]
+    made = table("name", "version", "latent dimensions", "what it designs",
+                 numeric=["latent dimensions"])  # fmt: skip
+    for told in found:
+        made.add_row(told["name"], told["version"], str(told["dimensions"]), told["description"])
+    out.result({"generators": found}, made if found else "no generator is installed")
+
+
+@generators.command()
+def show(name: Name, db: UnusedDb = None, json: Json = False) -> None:
+    """Show a generator's model card: data, licence, recipe, metrics on held-out rows."""
+    out = begin("generators show", json)
+    card = _card(name)
+    told = _summary(card)
+    data = card.get("data", {})
+    lines = [
+        f"{told['name']}, version {told['version']}",
+        f"  {told['description']}",
+        f"  latent dimensions: {told['dimensions']}",
+        f"  trained: {card.get('minutes')} minutes, on {data.get('rows')} rows of",
+        *(f"    {s['file']} ({s['licence']}): {s['citation']}" for s in data.get("sources", [])),
+        f"  held out: {data.get('held_out_rows')} rows, of which",
+        *_lines(card.get("metrics", {}), "    "),
+    ]
+    out.result({**told, "card": card}, *lines)
+
+
+@generators.command()
+def sample(
+    name: Name,
+    n: Annotated[int, typer.Option("-n", min=1, max=100_000, metavar="N", help="How many.")] = 10,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The same seed, the same draws.")
+    ] = 0,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write them here as CIF.", show_default=False),
+    ] = None,
+    db: UnusedDb = None,
+    json: Json = False,
+) -> None:
+    """Draw designs from a generator's prior."""
+    out = begin("generators sample", json)
+    from campaigns.write_file import make_folder, write_whole
+
+    if folder is not None:
+        make_folder(folder)
+    generator = _load(name)
+    told: list[dict[str, Any]] = []
+    for i, design in enumerate(generator.sample(n, seed=seed)):
+        if design is None:
+            continue
+        as_data = generator.to_json(design)
+        one: dict[str, Any] = {"name": generator.describe(design)}
+        if folder is None:
+            one["design"] = as_data
+        else:
+            text, ending = (as_data["cif"], "cif") if "cif" in as_data else (_text(as_data), "json")
+            file = folder / f"{generator.name}-{seed}-{i}.{ending}"
+            one["file"] = str(write_whole(file, text))
+        told.append(one)
+    lines = [f"{one['name']}  {one.get('file', '')}".rstrip() for one in told]
+    if len(told) < n:
+        lines.append(f"{n - len(told)} of {n} draws gave no valid design")
+    data = {"generator": generator.name, "version": generator.version, "seed": seed, "asked": n}
+    out.result({**data, "designs": told}, *lines)
+
+
+@generators.command()
+def evaluate(
+    name: Name,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="Crystals: .csv.gz, .json.gz or .zip.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Read the first N crystals.", show_default="all"),
+    ] = None,
+    db: UnusedDb = None,
+    json: Json = False,
+) -> None:
+    """Measure a generator: what comes back of a file's crystals, and how many draws are valid."""
+    out = begin("generators evaluate", json)
+    out.note(f"measuring {name}")
+    with _explained(name):
+        from generators.training import evaluate_generator
+
+        found = evaluate_generator(name, data, limit)
+    out.result({"generator": name, "metrics": found}, *_lines(found, ""))
+
+
+@generators.command()
+def train(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A recipe's name, or its file.", show_default=False),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="DIR", help="The folder of the recipe's data.", show_default=False
+        ),
+    ],
+    path: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="PATH", help="The .safetensors file to write.", show_default=False
+        ),
+    ],
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or mps.")] = "cpu",
+    db: UnusedDb = None,
+    json: Json = False,
+) -> None:
+    """Train a generator by a recipe; write its weights, and its model card beside them."""
+    out = begin("generators train", json)
+    from campaigns.write_file import check_writable, make_folder
+
+    if path.suffix != ".safetensors":
+        raise UsageError("weights are a .safetensors file", where=f"--out {path}",
+                         hint=f"--out {path.with_suffix('.safetensors')}")  # fmt: skip
+    # Hours of training end here: see now whether they can be kept.
+    check_writable(path)
+    make_folder(path.parent)
+    out.note(f"reading {data}")
+
+    def on_epoch(epoch: int, losses: dict[str, float]) -> None:
+        out.note(f"epoch {epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
+
+    with _explained(recipe):
+        from generators.training import train_generator
+
+        written = train_generator(recipe, data, path, device=device, on_epoch=on_epoch)
+    card = _card(str(written))
+    out.result(
+        {"weights": str(written), **_summary(card), "metrics": card.get("metrics", {})},
+        f"wrote {written}, and {written.with_suffix('.json').name} beside it",
+        *_lines(card.get("metrics", {}), "  "),
+        f"next: in a spec, space: {{crystal: {{latent: {written}}}}}",
+    )
+
+
+def _card(name_or_path: str) -> dict[str, Any]:
+    """A model card by its generator's name or path; loads no weights."""
+    import importlib.util
+
+    from campaigns.spec_environment import generator_names
+
+    path = Path(name_or_path).with_suffix(".json")
+    if name_or_path in generator_names():
+        found = importlib.util.find_spec("generators")
+        folders = found.submodule_search_locations if found else None
+        path = next(
+            card
+            for f in folders or ()
+            if (card := Path(f, "weights", f"{name_or_path}.json")).exists()
+        )
+    elif not name_or_path.endswith((".safetensors", ".json")):
+        raise _unknown(name_or_path)
+    try:
+        card = json_format.loads(path.read_text(encoding="utf-8"))
+        _summary(card)
+    except OSError as error:
+        raise UsageError(
+            "there is no such model card", where=str(path), why=error.strerror
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            "this is not the model card of a generator", where=str(path), why=str(error)
+        ) from error
+    return dict(card)
+
+
+def _summary(card: dict[str, Any]) -> dict[str, Any]:
+    """What a card says in a line; its version is computed as the generator computes it."""
+    recipe = json_format.dumps(card["recipe"], sort_keys=True)
+    return {
+        "name": card["name"],
+        "version": hashlib.sha256((card["weights_sha256"] + recipe).encode()).hexdigest()[:16],
+        "parent": card.get("parent"),
+        "kind": card.get("kind"),
+        "dimensions": card["recipe"]["network"]["latent"],
+        "description": card.get("description", ""),
+    }
+
+
+def _unknown(name: str) -> UsageError:
+    from campaigns.spec_environment import generator_names
+
+    hint = did_you_mean(name, generator_names()) or "or give the path of a .safetensors file"
+    return UsageError(f"there is no generator {quoted(name)}", hint=hint)
+
+
+def _load(name: str) -> Generator:
+    from campaigns.spec_environment import generator_names, load_latent
+
+    if name not in generator_names() and not name.endswith(".safetensors"):
+        raise _unknown(name)
+    return load_latent(name)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn what `generators` raises of files that are absent or wrong into our errors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UsageError(str(error.strerror or error), where=str(error.filename or name)) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise MatloopError(" ".join(str(error).split()), where=name) from error
+
+
+def _text(data: dict[str, Any]) -> str:
+    return json_format.dumps(data, ensure_ascii=False) + "\n"
+
+
+def _lines(values: dict[str, Any], indent: str) -> Iterator[str]:
+    """Nested figures as indented lines."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield f"{indent}{key}:"
+            yield from _lines(value, indent + "  ")
+        else:
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            yield f"{indent}{key}: {shown}"

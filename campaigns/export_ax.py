@@ -1,0 +1,240 @@
+"""A campaign as an Ax experiment: everything of Ax's that an export touches is in this module.
+
+What becomes of what: a latent axis is d range parameters `z_0` ... ; ranges and choices stay what
+they are; an objective with a target is the distance from it, to be minimised; a threshold of one
+objective among several is an objective threshold; a trial is a trial of the same number, in the
+same state, whose arm is named after its design; its provenance is metadata of its generator run.
+Ax knows no units: they are in the experiment's description and in each trial's metadata.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from campaigns import __version__, records
+from campaigns.errors import MatloopError
+
+if TYPE_CHECKING:
+    from ax.api.client import Client
+    from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+    from campaigns.campaign import Campaign
+    from loop.problem import Problem
+
+# A draw from the prior lies within four standard deviations but once in sixteen thousand.
+_LATENT_BOUND: Final = 4.0
+
+
+def ax_snapshot(campaign: Campaign) -> dict[str, Any]:
+    """What `Client.save_to_json_file` would write of a client that holds the campaign.
+
+    Raises:
+        MatloopError: A latent vector is not known, and its generator cannot be loaded.
+    """
+    with _quiet():
+        return ax_client(campaign)._to_json_snapshot()
+
+
+def ax_client(campaign: Campaign) -> Client:
+    """An Ax client that holds the campaign. Raises as `ax_snapshot`."""
+    from ax.api.client import Client
+
+    trials = [records.trial_dict(row) for row in campaign._trials()]
+    problem = campaign.goals
+    latents = _latents(campaign, trials)
+    client = Client(random_seed=campaign.spec.seed)
+    objective, bounds, dropped = _goals(problem)
+    units = campaign.spec.metric_units()
+    told = ", ".join(f"{m} in {u}" for m, u in units.items())
+    without = f" Not taken over, since Ax cannot: {', '.join(dropped)}." if dropped else ""
+    client.configure_experiment(
+        name=campaign.name,
+        parameters=_parameters(campaign, problem, latents),
+        description=f"Exported by matloop {__version__}. Units: {told}.{without}",
+    )
+    client.configure_optimization(objective=objective, outcome_constraints=bounds or None)
+    others = set(units) - set(client._experiment.metrics)
+    client.configure_tracking_metrics(sorted(others))
+    for trial, latent in zip(trials, latents, strict=True):
+        _add(client, problem, trial, _point(campaign, trial, latent))
+    return client
+
+
+def _parameters(
+    campaign: Campaign, problem: Problem, latents: Sequence[Sequence[float]]
+) -> list[RangeParameterConfig | ChoiceParameterConfig]:
+    from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+    import loop.space
+
+    widest = max((abs(x) for z in latents for x in z), default=0.0)
+    bound = max(_LATENT_BOUND, 1.05 * widest)
+    prefix = _prefix(campaign)
+    made: list[RangeParameterConfig | ChoiceParameterConfig] = [
+        RangeParameterConfig(f"{prefix}{i}", (-bound, bound), "float")
+        for i in range(len(latents[0]) if latents else 0)
+    ]
+    for axis in problem.space.axes:
+        if hasattr(campaign.spec.space[axis.name], "latent"):
+            continue
+        if isinstance(axis, loop.space.RangeAxis):
+            made.append(
+                RangeParameterConfig(
+                    axis.name,
+                    (axis.low, axis.high),
+                    "int" if axis.integer else "float",
+                    scaling="log" if axis.log else "linear",
+                )
+            )
+        elif isinstance(axis, loop.space.ChoiceAxis):
+            kind, values = _choice(axis.values)
+            made.append(ChoiceParameterConfig(axis.name, values, kind, is_ordered=False))
+    if not made:
+        raise MatloopError(
+            "an Ax experiment needs parameters",
+            where=campaign.name,
+            why="the campaign has no trial yet, so that its latent space is not known",
+            unchanged="nothing was written",
+            hint="propose or run first",
+        )
+    return made
+
+
+def _choice(values: Sequence[Any]) -> tuple[Any, Any]:
+    if all(isinstance(v, str) for v in values):
+        return "str", list(values)
+    if all(isinstance(v, int) for v in values):
+        return "int", list(values)
+    return "float", [float(v) for v in values]
+
+
+def _goals(problem: Problem) -> tuple[str, list[str], list[str]]:
+    """The objective, the constraints, and what of the goals cannot be said to Ax."""
+    several = len(problem.objectives) > 1
+    terms: list[str] = []
+    bounds: dict[tuple[str, str], float] = {}
+    dropped: list[str] = []
+    goals = {o.metric: o.goal for o in problem.objectives}
+    wanted = [(c.metric, c.op, c.bound) for c in problem.constraints]
+    for objective in problem.objectives:
+        up = objective.goal == "maximize"
+        name = _distance(objective.metric) if objective.goal == "target" else objective.metric
+        terms.append(name if up else f"-{name}")
+        if objective.threshold is not None:
+            wanted.append((name, ">=" if up else "<=", objective.threshold))
+    for name, op, value in wanted:
+        text = f"{name} {op} {value!r}"
+        worse = {"maximize": "<=", "minimize": ">="}.get(goals.get(name, ""))
+        is_objective = name.removeprefix("-") in [t.removeprefix("-") for t in terms]
+        if is_objective and (not several or op == worse):
+            dropped.append(text)
+            continue
+        known = bounds.get((name, op))
+        tighter = max if op == ">=" else min
+        bounds[name, op] = value if known is None else tighter(known, value)
+    return ", ".join(terms), [f"{n} {op} {v!r}" for (n, op), v in bounds.items()], dropped
+
+
+def _distance(metric: str) -> str:
+    return f"{metric}_from_target"
+
+
+def _prefix(campaign: Campaign) -> str:
+    taken = any(name.startswith("z_") for name in campaign.spec.space)
+    return "latent_z_" if taken else "z_"
+
+
+def _latents(campaign: Campaign, trials: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """The latent vector of each trial; empty without a latent axis."""
+    if not any(hasattr(axis, "latent") for axis in campaign.spec.space.values()):
+        return [[] for _ in trials]
+    known = [trial["provenance"].get("latent") for trial in trials]
+    if any(z is None for z in known):
+        space = campaign.problem.space
+        missing = [t["design"] for t, z in zip(trials, known, strict=True) if z is None]
+        encoded = iter(space.latent([space.from_json(design) for design in missing]).tolist())
+        return [next(encoded) if z is None else z for z in known]
+    return known
+
+
+def _point(
+    campaign: Campaign, trial: Mapping[str, Any], latent: Sequence[float]
+) -> dict[str, float | int | str]:
+    prefix = _prefix(campaign)
+    point: dict[str, float | int | str] = {f"{prefix}{i}": x for i, x in enumerate(latent)}
+    for axis in campaign.goals.space.axes:
+        if not hasattr(campaign.spec.space[axis.name], "latent"):
+            value = trial["design"][axis.name]
+            kinds = {type(v) for v in getattr(axis, "values", ())}
+            point[axis.name] = float(value) if kinds == {int, float} else value
+    return point
+
+
+def _add(
+    client: Client, problem: Problem, trial: Mapping[str, Any], point: dict[str, float | int | str]
+) -> None:
+    from ax.core.arm import Arm
+    from ax.core.generator_run import GeneratorRun
+
+    told = trial["provenance"]
+    arm = Arm(parameters=dict(point), name=f"{trial['trial']} {trial['name']}")
+    # Two trials of one design are two trials of one arm.
+    arm = client._experiment.arms_by_signature.get(arm.signature, arm)
+    run = GeneratorRun(
+        arms=[arm],
+        generator_key=f"matloop {told.get('method')}",
+        gen_metadata={k: told.get(k) for k in ("seed", "generators", "software")},
+        candidate_metadata_by_arm_signature={
+            arm.signature: {
+                k: told.get(k) for k in ("name", "acquisition", "prediction", "feasibility")
+            }
+        },
+    )
+    new = client._experiment.new_trial(generator_run=run)
+    new.update_run_metadata(
+        {
+            "design": trial["design"],
+            "observations": trial["observations"],
+            "failure": trial["failure"],
+            "created": trial["created"],
+            "ended": trial["ended"],
+        }
+    )
+    status = trial["status"]
+    if status == "abandoned":
+        new.mark_abandoned(reason=trial["failure"])
+    elif status != "candidate":
+        new.mark_running(no_runner_required=True)
+        if status == "failed":
+            new.mark_failed(reason=trial["failure"])
+        elif status == "completed":
+            client.complete_trial(new.index, _data(problem, trial["observations"]))
+
+
+def _data(
+    problem: Problem, observations: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float | tuple[float, float]]:
+    measured = {m: (o["mean"], o["sem"]) for m, o in observations.items()}
+    for objective in problem.objectives:
+        if objective.target is not None and objective.metric in measured:
+            mean, sem = measured[objective.metric]
+            measured[_distance(objective.metric)] = (abs(mean - objective.target), sem)
+    return {m: mean if sem is None else (mean, sem) for m, (mean, sem) in measured.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ax from telling of every trial, and of its own old module paths."""
+    logger = logging.getLogger("ax")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

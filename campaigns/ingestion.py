@@ -1,0 +1,246 @@
+"""Take results into the store: all or nothing, and the same content once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import records, units
+from campaigns.errors import InputErrors, Problem
+from campaigns.store.models import Artifact, IngestedFile, Observation, Trial
+from campaigns.store.store import record
+
+if TYPE_CHECKING:
+    from campaigns.results_file import Reading
+
+_MEDIA_TYPES: Final = {
+    ".cif": "chemical/x-cif",
+    ".json": "application/json",
+    ".csv": "text/csv",
+}
+
+UNCHANGED: Final = "the campaign: nothing was taken in"
+
+
+@dataclass
+class Summary:
+    """What an ingestion changed, or would have with ``dry_run``.
+
+    Attributes:
+        source: The file's name.
+        added: Observations of something not measured before.
+        corrected: Observations that supersede another of a different value.
+        repeated: Readings the store had already.
+        completed: Trials that are completed now and were not before.
+        failed: Trials that are failed now and were not before.
+        already_ingested: The very same content was taken in before; nothing was done.
+        dry_run: Nothing was written.
+    """
+
+    source: str
+    added: int = 0
+    corrected: int = 0
+    repeated: int = 0
+    completed: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    already_ingested: bool = False
+    dry_run: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return asdict(self)
+
+
+def content_key(readings: Sequence[Reading]) -> str:
+    """The hash of what readings say, whatever file, order, row or unit they stand in."""
+    return hashlib.sha256("\n".join(sorted(r.key for r in readings)).encode()).hexdigest()
+
+
+def already_in(session: Session, campaign_id: int, key: str) -> bool:
+    """Whether this content was taken in before."""
+    found = session.scalar(
+        select(IngestedFile.id).where(
+            IngestedFile.campaign_id == campaign_id, IngestedFile.sha256 == key
+        )
+    )
+    return found is not None
+
+
+def observe(
+    session: Session,
+    trial: Trial,
+    metric: str,
+    mean: float,
+    sem: float | None,
+    unit: str,
+    source: str,
+) -> str:
+    """Write one observation unless the store has it.
+
+    Returns:
+        ``added``, ``corrected`` (it supersedes another value) or ``repeated`` (nothing was
+        written).
+    """
+    before = records.current(trial).get(metric)
+    if (
+        before is not None
+        and before.unit == unit
+        and _same(before.mean, mean)
+        and _same(before.sem, sem)
+    ):
+        return "repeated"
+    trial.observations.append(
+        Observation(
+            metric=metric, mean=mean, sem=sem, unit=unit, source=source,
+            supersedes_id=before.id if before else None,
+        )
+    )  # fmt: skip
+    session.flush()
+    return "corrected" if before else "added"
+
+
+def keep_artifact(session: Session, trial: Trial, name: str, text: str) -> None:
+    """Keep a text that an evaluation left, unless the trial has it."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if any((a.name, a.sha256) == (name, digest) for a in trial.artifacts):
+        return
+    media_type = _MEDIA_TYPES.get(PurePath(name).suffix, "text/plain")
+    trial.artifacts.append(Artifact(name=name, media_type=media_type, text=text, sha256=digest))
+
+
+def take_in(
+    session: Session,
+    campaign_id: int,
+    readings: Sequence[Reading],
+    metric_units: Mapping[str, str],
+    name: str,
+    key: str,
+    *,
+    dry_run: bool = False,
+) -> Summary:
+    """Write readings, the trials' new statuses and the events, inside the caller's transaction.
+
+    Args:
+        session: Of the transaction.
+        campaign_id: The campaign.
+        readings: What was measured.
+        metric_units: The unit of each metric in the store.
+        name: The file's name, the source of readings that name none.
+        key: `content_key` of the readings.
+        dry_run: Said in the summary; the caller rolls back.
+
+    Raises:
+        InputErrors: Readings that cannot be taken in; all are named.
+    """
+    trials = {trial.index: trial for trial in records.trials_of(session, campaign_id)}
+    _check(readings, trials, metric_units, name)
+    summary = Summary(source=name, dry_run=dry_run)
+    touched: dict[int, list[str]] = {}
+    for reading in readings:
+        trial = trials[reading.trial]
+        if reading.mean is None:
+            if trial.status == "failed":
+                summary.repeated += 1
+                continue
+            trial.move("failed", failure=reading.reason or "no reason was given")
+            summary.failed.append(trial.index)
+            record(
+                session, campaign_id, "trial_failed", trial=trial.index, attempt=trial.attempt,
+                source=name, reason=trial.failure,
+            )  # fmt: skip
+            continue
+        unit = metric_units[reading.metric]
+        mean = units.convert(reading.mean, reading.unit, unit)
+        sem = None if reading.sem is None else units.convert_spread(reading.sem, reading.unit, unit)
+        done = observe(session, trial, reading.metric, mean, sem, unit, reading.source or name)
+        setattr(summary, done, getattr(summary, done) + 1)
+        if done != "repeated":
+            touched.setdefault(trial.index, []).append(reading.metric)
+        if reading.cif is not None:
+            keep_artifact(session, trial, "measured.cif", reading.cif)
+    for index, metrics in touched.items():
+        trial = trials[index]
+        kind = "trial_corrected"
+        if trial.status != "completed":
+            trial.move("completed")
+            summary.completed.append(index)
+            kind = "trial_completed"
+        measured = records.current(trial)
+        record(
+            session, campaign_id, kind, trial=index, source=name, attempt=trial.attempt,
+            measurements={
+                m: {"mean": measured[m].mean, "sem": measured[m].sem, "unit": measured[m].unit}
+                for m in metrics
+            },
+        )  # fmt: skip
+    session.add(IngestedFile(campaign_id=campaign_id, sha256=key, name=name))
+    record(
+        session, campaign_id, "results_ingested", source=name, sha256=key,
+        added=summary.added, corrected=summary.corrected, repeated=summary.repeated,
+    )  # fmt: skip
+    return summary
+
+
+def _check(
+    readings: Sequence[Reading],
+    trials: Mapping[int, Trial],
+    metric_units: Mapping[str, str],
+    name: str,
+) -> None:
+    """Refuse what contradicts the store; the reader of the file saw to the rest."""
+    problems = []
+    if not readings:
+        problems.append(Problem(name, "it holds no results", "one row a trial"))
+    answers: dict[int, set[str]] = {}
+    for reading in readings:
+        where = f"{name}, row {reading.row}, trial {reading.trial}"
+        trial = trials.get(reading.trial)
+        answers.setdefault(reading.trial, set()).add(reading.status)
+        if trial is None:
+            problems.append(Problem(where, f"there is no trial {reading.trial}"))
+        elif trial.status == "abandoned":
+            problems.append(Problem(where, "the trial is abandoned", "leave its row out"))
+        elif reading.status == "failed" and trial.status == "completed":
+            problems.append(
+                Problem(where, "the trial is completed: it cannot fail any more",
+                        "correct its values, or abandon it")
+            )  # fmt: skip
+        if reading.mean is not None:
+            problems += _check_value(reading, reading.mean, metric_units, where)
+        elif reading.status != "failed":
+            problems.append(Problem(where, "it is completed, and yet it has no value"))
+    for index, said in answers.items():
+        if len(said) > 1:
+            problems.append(
+                Problem(f"{name}, trial {index}", "it is both completed and failed", "keep one")
+            )
+    if problems:
+        raise InputErrors(problems, name, UNCHANGED)
+
+
+def _check_value(
+    reading: Reading, mean: float, metric_units: Mapping[str, str], where: str
+) -> list[Problem]:
+    if reading.metric not in metric_units:
+        known = ", ".join(metric_units)
+        return [Problem(where, f"the spec has no metric {reading.metric!r}", f"it has {known}")]
+    if not math.isfinite(mean):
+        return [Problem(where, f"{reading.metric} is {mean}, not a finite number")]
+    if reading.sem is not None and not (math.isfinite(reading.sem) and reading.sem >= 0):
+        return [Problem(where, f"the standard error {reading.sem} of {reading.metric} cannot be")]
+    if not units.compatible(reading.unit, metric_units[reading.metric]):
+        wanted = metric_units[reading.metric]
+        return [Problem(where, f"{reading.metric} is in {reading.unit}", f"give it in {wanted}")]
+    return []
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    """Whether two numbers are the same but for what a conversion of units leaves."""
+    return a == b if a is None or b is None else math.isclose(a, b, rel_tol=1e-12)

@@ -1,0 +1,325 @@
+"""Results from a person's file, CSV or JSON: all of them, or every mistake at once.
+
+CSV: a header, then one row a trial. Columns are `trial`, the metrics by name (`density (g/cm^3)`
+where the unit should be said), and where wanted `density_sem`, `status` (completed or failed),
+`reason`, `source` and `cif` (a file beside this one). A table that was handed out has the designs'
+names and parameters too; they must be as they were, so that rows that were mixed up are found.
+JSON: a list of objects with the same keys, or `{"results": [...]}`; a metric may be
+`{"mean": 3.2, "sem": 0.1, "unit": "g/cm^3"}`. An empty cell means not measured.
+
+Nothing in such a file is evaluated, and no number in it is guessed at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from campaigns import units as unit_tools
+from campaigns.errors import InputErrors, Problem, did_you_mean, quoted
+from campaigns.results_columns import Column, Known
+from campaigns.results_rows import MOST_PROBLEMS, Sheet
+from campaigns.text_file import read_text
+
+MOST_BYTES = 20 * 2**20
+UNCHANGED = "the campaign: nothing was taken in"
+
+Status = Literal["completed", "failed"]
+
+_NOT_NUMBERS = ("nan", "n/a", "na", "none", "null", "inf", "-inf", "failed", "error", "-", "?")
+_NOT_A_NUMBER = (
+    "not measured: leave it empty; failed: leave it empty and put failed in column status"
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One metric measured of one trial, or the news that a trial failed.
+
+    Attributes:
+        trial: The trial's number.
+        metric: The metric; empty for a failed trial.
+        mean: The value in `unit`; None for a failed trial.
+        sem: Its standard error in `unit`, or None.
+        unit: The metric's unit in the campaign.
+        status: Whether the trial was measured or failed.
+        reason: Why it failed, where the file says so.
+        row: The row of a CSV file (the header is 1), or the place in a JSON list (from 1).
+        source: Where it is from, where the file says so.
+        cif: The crystal that was really measured, where the file names one, as the text of a CIF.
+    """
+
+    trial: int
+    metric: str
+    mean: float | None
+    sem: float | None
+    unit: str
+    status: Status
+    reason: str | None
+    row: int
+    source: str | None = None
+    cif: str | None = None
+
+    @property
+    def key(self) -> str:
+        """A hash of what it says, the same in whatever file, row, order or unit it is said."""
+        numbers = [None if x is None else f"{x:.12g}" for x in (self.mean, self.sem)]
+        said = [self.trial, self.metric, *numbers, self.unit, self.status, self.reason]
+        return hashlib.sha256(json.dumps([*said, self.source, self.cif]).encode()).hexdigest()
+
+
+def read_results(
+    path: str | Path,
+    *,
+    trials: Set[int],
+    units: Mapping[str, str],
+    known: Mapping[str, Known] | None = None,
+) -> list[Reading]:
+    """Read a results file.
+
+    Args:
+        path: A CSV or JSON file.
+        trials: The numbers of the campaign's trials.
+        units: The campaign's metrics and their units; values are converted to these.
+        known: What the file may repeat of the campaign's designs.
+
+    Returns:
+        What was measured and what failed, in the order of the file; trials whose cells are all
+        empty are not in it.
+
+    Raises:
+        InputErrors: Every mistake, with row and column; nothing of the file should be taken in.
+    """
+    path = Path(path)
+    try:
+        text = read_text(path, MOST_BYTES)
+    except InputErrors as error:
+        other = path.suffix.lower() not in (".csv", ".json", ".txt", ".tsv")
+        hint = "results come as CSV or JSON" if other else None
+        problems = [Problem(p.where, p.what, p.hint or hint) for p in error.problems]
+        raise InputErrors(problems, str(path), UNCHANGED) from error
+    sheet = Sheet(path, units, known or {})
+    reader = _Reader(sheet, trials)
+    for row, cells in sheet.rows(text):
+        reader.take(row, cells)
+    reader.check_all()
+    if len(sheet.problems) > MOST_PROBLEMS:
+        sheet.wrong("too much is wrong: the rest was not read")
+    if sheet.problems:
+        raise InputErrors(sheet.problems, str(path), UNCHANGED)
+    return reader.readings
+
+
+def _agree(said: Any, wanted: Any) -> bool:
+    """Whether a cell says what is known; of a number a spreadsheet may have cut digits off."""
+    if isinstance(wanted, int | float):
+        try:
+            number = unit_tools.parse_number(said) if isinstance(said, str) else float(said)
+        except (ValueError, TypeError):
+            return False
+        return math.isclose(number, wanted, rel_tol=1e-3, abs_tol=1e-12)
+    return " ".join(str(said).split()) == " ".join(str(wanted).split())
+
+
+class _Reader:
+    """Turns rows into readings, and keeps in the sheet what is wrong with them."""
+
+    def __init__(self, sheet: Sheet, trials: Set[int]) -> None:
+        self.sheet, self.trials = sheet, trials
+        self.readings: list[Reading] = []
+        self._first_row: dict[tuple[int, str], int] = {}
+        self._crystals: dict[str, str | None] = {}
+
+    def take(self, row: int, cells: list[tuple[Column, Any]]) -> None:
+        """Take in one row."""
+        before = len(self.sheet.problems)
+        plain = {c.name: v for c, v in cells if c.kind == "plain" and v is not None}
+        measured = any(c.kind in ("mean", "sem") and v is not None for c, v in cells)
+        trial = self._trial(plain.get("trial"), row)
+        if trial is not None:
+            for column, value in cells:
+                if column.kind == "known" and value is not None:
+                    self._compare(trial, column.name, value, row)
+        status = self._status(plain, measured, row)
+        reason, source = (self._text(plain.get(name), name, row) for name in ("reason", "source"))
+        cif = self._cif(plain.get("cif"), row)
+        values: list[tuple[str, float | None, float | None]] = list(self._values(cells, row))
+        if status == "failed":
+            values = [("", None, None)]
+        if trial is None or status is None:
+            return
+        for metric, _, _ in values:
+            first = self._first_row.setdefault((trial, metric), row)
+            if first != row:
+                what = f"trial {trial} has {metric or 'the status failed'} twice"
+                self.sheet.wrong(what, f"the first is in row {first}", row=row)
+        if len(self.sheet.problems) == before:
+            self.readings += [
+                Reading(
+                    trial, metric, mean, sem, self.sheet.units.get(metric, ""),
+                    status, reason, row, source, cif,
+                )
+                for metric, mean, sem in values
+            ]  # fmt: skip
+
+    def check_all(self) -> None:
+        """Check what only all rows together can show."""
+        measured = {trial: row for (trial, metric), row in self._first_row.items() if metric}
+        for (trial, metric), row in self._first_row.items():
+            if metric == "" and trial in measured:
+                what = f"trial {trial} failed, and yet it has values in row {measured[trial]}"
+                self.sheet.wrong(what, "keep one of the two", row=row)
+        if not self.sheet.problems and not self.readings:
+            hint = "one row a trial, with a value of a metric or the status failed"
+            self.sheet.wrong("the file holds no results", hint)
+
+    def _values(
+        self, cells: list[tuple[Column, Any]], row: int
+    ) -> list[tuple[str, float | None, float | None]]:
+        """Metric, mean and standard error of a row, in the campaign's units."""
+        means = {c.metric: (c, v) for c, v in cells if c.kind == "mean" and v is not None}
+        sems = {c.metric: (c, v) for c, v in cells if c.kind == "sem" and v is not None}
+        values: list[tuple[str, float | None, float | None]] = []
+        for metric, (column, value) in means.items():
+            unit = column.unit or self.sheet.units[metric]
+            mean = self._number(value, column, unit, row, unit_tools.convert)
+            sem = None
+            if metric in sems:
+                column, value = sems[metric]
+                unit = column.unit or unit
+                sem = self._number(value, column, unit, row, unit_tools.convert_spread)
+                if sem is not None and sem < 0:
+                    what = "a standard error cannot be negative"
+                    self.sheet.wrong(what, row=row, column=column.name)
+            values.append((metric, mean, sem))
+        for metric in sems.keys() - means.keys():
+            what = f"a standard error, but no value of {metric}"
+            self.sheet.wrong(what, row=row, column=f"{metric}_sem")
+        return values
+
+    def _number(
+        self,
+        value: Any,
+        column: Column,
+        unit: str,
+        row: int,
+        convert: Callable[[float, str, str], float],
+    ) -> float | None:
+        """A cell's number in the campaign's unit of its metric; None where it is none."""
+        wanted = self.sheet.units[column.metric]
+        hint = None
+        try:
+            if isinstance(value, str):
+                if value.strip().lower() in _NOT_NUMBERS:
+                    hint = _NOT_A_NUMBER
+                elif value[:1].isdigit() and any(c.isalpha() for c in value):
+                    hint = f"the unit stands in the column's name: {column.metric} ({wanted})"
+                number = unit_tools.parse_number(value)
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                number = float(value)
+            else:
+                raise ValueError(f"{quoted(value)} is not a number")
+            # By way of text, since what a conversion gives must be finite as well.
+            return unit_tools.parse_number(repr(float(convert(number, unit, wanted))))
+        except unit_tools.UnitError as error:
+            self.sheet.wrong(error.what, error.hint, row=row, column=column.name)
+        except (ValueError, OverflowError) as error:
+            self.sheet.wrong(str(error), hint, row=row, column=column.name)
+        return None
+
+    def _compare(self, trial: int, name: str, value: Any, row: int) -> None:
+        """Check what the file repeats of a trial's design."""
+        wanted = self.sheet.known[name].values.get(trial, value)
+        if _agree(value, wanted):
+            return
+        hint = "are the rows mixed up? a design that was changed cannot be taken for this one"
+        what = f"trial {trial} has {name} {quoted(wanted)}, the file says {quoted(value)}"
+        self.sheet.wrong(what, hint, row=row, column=name)
+
+    def _trial(self, value: Any, row: int) -> int | None:
+        if value is None:
+            self.sheet.wrong("the trial's number is missing", row=row, column="trial")
+            return None
+        try:
+            number = unit_tools.parse_number(value) if isinstance(value, str) else float(value)
+        except (ValueError, TypeError, OverflowError):
+            number = -1.0
+        if isinstance(value, bool) or not 0 <= number <= 2**53 or number % 1:
+            what = f"{quoted(value)} is not the number of a trial"
+            self.sheet.wrong(what, row=row, column="trial")
+            return None
+        if int(number) not in self.trials:
+            first_last = f"it has {min(self.trials)} to {max(self.trials)}" if self.trials else None
+            what = f"the campaign has no trial {int(number)}"
+            self.sheet.wrong(what, first_last or "it has none yet", row=row, column="trial")
+            return None
+        return int(number)
+
+    def _status(self, plain: Mapping[str, Any], measured: bool, row: int) -> Status | None:
+        given = plain.get("status")
+        status = str(given).strip().lower() if given is not None else "completed"
+        if status == "failed":
+            if measured:
+                hint = "empty the values, or say completed"
+                what = "the trial failed, and yet it has values"
+                self.sheet.wrong(what, hint, row=row, column="status")
+            return "failed"
+        if status != "completed":
+            what = f"{quoted(given)} is not the status of a result"
+            hints = did_you_mean(status, ("completed", "failed"))
+            self.sheet.wrong(what, hints, row=row, column="status")
+            return None
+        if given is not None and not measured:
+            what = "the trial is completed, and yet it has no value"
+            self.sheet.wrong(what, row=row, column="status")
+        if plain.get("reason") is not None:
+            hint = "put failed in column status, or remove the reason"
+            what = "a reason for a trial that did not fail"
+            self.sheet.wrong(what, hint, row=row, column="reason")
+        return "completed"
+
+    def _text(self, value: Any, name: str, row: int) -> str | None:
+        if value is None or (isinstance(value, str) and len(value) <= 2000):
+            return value
+        self.sheet.wrong("text of up to 2,000 characters was wanted", row=row, column=name)
+        return None
+
+    def _cif(self, value: Any, row: int) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self.sheet.wrong(f"{quoted(value)} is not the path of a file", row=row, column="cif")
+            return None
+        if value not in self._crystals:
+            self._crystals[value] = self._read_cif(value, row)
+        return self._crystals[value]
+
+    def _read_cif(self, value: str, row: int) -> str | None:
+        from campaigns.cif_file import MOST_BYTES as MOST_CIF_BYTES
+        from campaigns.cif_file import parse_cif
+
+        folder = self.sheet.path.absolute().parent.resolve()
+        try:
+            file = (folder / value.strip()).resolve()
+            inside = file.is_relative_to(folder)
+        except (OSError, ValueError, RuntimeError):
+            inside = False
+        if not inside:
+            hint = "a path as seen from this file, and not out of its folder"
+            what = f"{quoted(value)} is not a file beside this one"
+            self.sheet.wrong(what, hint, row=row, column="cif")
+            return None
+        try:
+            text = read_text(file, MOST_CIF_BYTES)
+            parse_cif(text, str(file))
+        except InputErrors as error:
+            for problem in error.problems:
+                what = f"{quoted(value)}: {problem.what}"
+                self.sheet.wrong(what, problem.hint, row=row, column="cif")
+            return None
+        return text

@@ -1,0 +1,212 @@
+"""The spec: a campaign's YAML file, and what it means.
+
+`load_spec` reads a file and names every mistake in it at once. A `Spec` is immutable and complete
+by itself: `model_dump_json` and `model_validate_json` give the same spec, wherever and whenever.
+Importing this loads no torch, no pymatgen and no pint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from campaigns.bounds import Bound, parse_bounds
+from campaigns.errors import InputErrors
+from campaigns.spec_checks import Draft, check
+from campaigns.spec_evaluate import POTENTIAL_METRICS, Evaluate, Potential
+from campaigns.spec_models import (
+    Axis,
+    Budget,
+    ChoiceAxis,
+    Constraint,
+    LatentAxis,
+    Name,
+    Objective,
+    Part,
+    RangeAxis,
+    Screen,
+    Stop,
+    Text,
+    Whole,
+)
+from campaigns.spec_resolve import bound_value, narrow, objective_numbers
+
+if TYPE_CHECKING:
+    import loop.problem
+    import loop.space
+
+SCHEMA_FILE = Path(__file__).with_name("spec.schema.json")
+"""The JSON Schema of a spec, as shipped."""
+
+
+class Spec(Part):
+    """A campaign: where to look, what to want, what to respect, who answers, what it may cost."""
+
+    campaign: Annotated[
+        Text,
+        StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=64),
+    ]
+    """The campaign's name: letters, digits, and . _ - between them."""
+    space: Annotated[dict[Name, Axis], Field(min_length=1)]
+    """The design space: its axes by name. A design has a value on each."""
+    objectives: Annotated[dict[Name, Objective], Field(min_length=1)]
+    """What is wanted, by metric."""
+    constraints: tuple[Constraint, ...] = ()
+    """Bounds on metrics (learnt) or on parameters (exact): formation_energy <= -0.3 eV/atom."""
+    screen: Screen = Screen()
+    """What a proposed crystal must be before it costs an evaluation."""
+    evaluate: Evaluate = Potential()
+    """Who answers a trial."""
+    budget: Budget = Budget()
+    """How much may be spent."""
+    stop: Stop = Stop()
+    """When to stop before that."""
+    seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
+    """Makes proposals reproducible."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Spec:
+        draft = Draft(
+            dict(self.space),
+            dict(self.objectives),
+            dict(enumerate(self.constraints)),
+            self.screen,
+            self.evaluate,
+        )
+        if complaints := list(check(draft)):
+            lines = [f"{'.'.join(map(str, c.loc))}: {c.what}" for c in complaints]
+            raise PydanticCustomError("matloop_parts", "{lines}", {"lines": "; ".join(lines)})
+        return self
+
+    @property
+    def _bounds(self) -> list[Bound]:
+        return [bound for text in self.constraints for bound in parse_bounds(text)]
+
+    @property
+    def stalled_after_trials(self) -> int | None:
+        """`stop.stalled_after` in trials: batches times the size of a batch."""
+        after = self.stop.stalled_after
+        return None if after is None else after * self.budget.batch
+
+    def metric_units(self) -> dict[str, str]:
+        """The unit of every metric: the objectives', then the constraints'."""
+        constraints = dict(enumerate(self.constraints))
+        return Draft(
+            dict(self.space), dict(self.objectives), constraints, evaluate=self.evaluate
+        ).metric_units
+
+    def evaluator_config(self) -> dict[str, Any]:
+        """What `loop.evaluators.make_evaluator` takes: the evaluator and its settings."""
+        shared = ("workers", "time_limit", "memory_limit")
+        config = self.evaluate.model_dump(mode="json", exclude_none=True)
+        if self.evaluate.with_ == "python":
+            config["metrics"] = self.metric_units() | config["metrics"]
+        return {key: value for key, value in config.items() if key not in shared}
+
+    def problem(self) -> loop.problem.Problem:
+        """The same as `loop` reads it: the generators loaded, every number in its metric's unit.
+
+        Raises:
+            MatloopError: A generator cannot be loaded.
+        """
+        from loop.problem import Objective as Goal
+        from loop.problem import OutcomeConstraint, Problem, ScreenRules
+        from loop.space import DesignSpace
+
+        units = self.metric_units()
+        axes = dict(self.space)
+        outcomes = []
+        for bound in self._bounds:
+            if bound.name in axes:
+                axes[bound.name] = narrow(axes[bound.name], bound)
+            else:
+                unit = units[bound.name]
+                value = bound_value(bound, unit, said=True)
+                outcomes.append(OutcomeConstraint(bound.name, bound.op, value, unit))
+        elements = self.screen.elements
+        return Problem(
+            space=DesignSpace(tuple(_axis(name, axis) for name, axis in axes.items())),
+            objectives=tuple(
+                Goal(**objective_numbers(name, objective, units[name]))
+                for name, objective in self.objectives.items()
+            ),
+            constraints=tuple(outcomes),
+            screen=ScreenRules(
+                include=elements.include,
+                exclude=elements.exclude,
+                charge_neutral=self.screen.charge_neutral,
+                max_atoms=self.screen.max_atoms,
+            ),
+        )
+
+
+def _axis(name: str, axis: LatentAxis | RangeAxis | ChoiceAxis) -> loop.space.Axis:
+    import loop.space
+
+    if isinstance(axis, RangeAxis):
+        low, high = axis.range
+        return loop.space.RangeAxis(name, low, high, axis.log, axis.integer, axis.unit)
+    if isinstance(axis, ChoiceAxis):
+        return loop.space.ChoiceAxis(name, axis.choice)
+    from campaigns.spec_environment import load_latent
+
+    return loop.space.LatentAxis(name, load_latent(axis.latent))
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Read a spec.
+
+    Paths in it (of generators, models, Python files) are taken from the spec's folder.
+
+    Raises:
+        InputErrors: Every mistake, with file, line and column, and what would be right.
+    """
+    from campaigns.spec_environment import check_environment, with_absolute_paths
+    from campaigns.spec_reading import explain
+    from campaigns.yaml_file import read_yaml
+
+    document = read_yaml(path)
+    data = with_absolute_paths(document.data, document.path.absolute().parent)
+    problems = explain(Spec, data, document, check_environment)
+    if problems:
+        raise InputErrors(problems, str(path))
+    return Spec.model_validate(data)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a spec, for editors."""
+    schema = _without_titles(Spec.model_json_schema())
+    # An editor offers the metrics that a potential gives; any other name is right too.
+    schema["properties"]["objectives"]["properties"] = {
+        metric: {"$ref": "#/$defs/Objective", "description": f"By a potential, in {unit}."}
+        for metric, unit in POTENTIAL_METRICS.items()
+    }
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, "title": "matloop campaign", **schema}
+
+
+def _without_titles(schema: Any) -> Any:
+    """A schema without the titles that pydantic makes of names: an editor would show both."""
+    if isinstance(schema, list):
+        return [_without_titles(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _without_titles(value)
+        for key, value in schema.items()
+        if key != "title" or not isinstance(value, str)
+    }
+
+
+def schema_text() -> str:
+    """What `spec.schema.json` should hold: the output of `python -m campaigns.spec`."""
+    import json
+
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

@@ -1,0 +1,239 @@
+"""What the parts of a spec must be to each other.
+
+Each check works on what could be read of the rest, so that one mistake does not hide another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from campaigns import units
+from campaigns.bounds import Bound, BoundError, parse_bounds
+from campaigns.errors import did_you_mean
+from campaigns.spec_evaluate import Evaluate, Lab, Potential, Python
+from campaigns.spec_models import (
+    Axis,
+    ChoiceAxis,
+    Constraint,
+    LatentAxis,
+    Objective,
+    RangeAxis,
+    Screen,
+)
+from campaigns.spec_resolve import bound_value, metric_units, narrow, objective_numbers
+
+RESERVED = ("trial", "status", "reason", "source", "cif")
+"""Names of columns in a results file; no metric or axis can have them."""
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """Something wrong at a place in a spec.
+
+    Attributes:
+        loc: Keys and indices from the top.
+        what: What is wrong.
+        hint: What would be right.
+        key: Whether the key is meant, not its value.
+    """
+
+    loc: tuple[str | int, ...]
+    what: str
+    hint: str | None = None
+    key: bool = False
+
+
+@dataclass
+class Draft:
+    """What could be read of a spec.
+
+    Attributes:
+        axes: Axes by name, without those that could not be read.
+        objectives: Objectives by metric, likewise.
+        constraints: Constraints by their place in the list, likewise.
+        screen, evaluate: None where they could not be read.
+        unread: Names of axes and metrics that are there, but could not be read.
+    """
+
+    axes: dict[str, LatentAxis | RangeAxis | ChoiceAxis] = field(default_factory=dict)
+    objectives: dict[str, Objective] = field(default_factory=dict)
+    constraints: dict[int, str] = field(default_factory=dict)
+    screen: Screen | None = None
+    evaluate: Potential | Python | Lab | None = None
+    unread: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Draft:
+        """Read as much as can be read of a spec's data."""
+        draft, kinds = cls(), _kinds()
+        for section, into in (("space", draft.axes), ("objectives", draft.objectives)):
+            entries = data.get(section)
+            for name, value in entries.items() if isinstance(entries, dict) else ():
+                if (read := _try(kinds[section], value)) is None:
+                    draft.unread.add(name)
+                else:
+                    into[name] = read
+        texts = data.get("constraints")
+        for index, text in enumerate(texts if isinstance(texts, list | tuple) else ()):
+            if (read := _try(kinds["constraints"], text)) is not None:
+                draft.constraints[index] = read
+        draft.screen = _try(kinds["screen"], data.get("screen", {}))
+        draft.evaluate = _try(kinds["evaluate"], data.get("evaluate", {"with": "potential"}))
+        return draft
+
+    @property
+    def bounds(self) -> list[tuple[int, Bound]]:
+        """Every bound that the constraints state, with the place of its constraint."""
+        return [(i, b) for i, text in self.constraints.items() for b in parse_bounds(text)]
+
+    @property
+    def metric_units(self) -> dict[str, str]:
+        """The unit of every metric that has one."""
+        known = self.evaluate.known_metrics() if self.evaluate else None
+        return metric_units(self.objectives, [b for _, b in self.bounds], self.axes, known)
+
+
+@cache
+def _kinds() -> dict[str, TypeAdapter[Any]]:
+    """What reads one entry of each section."""
+    sections: dict[str, Any] = {
+        "space": Axis,
+        "objectives": Objective,
+        "constraints": Constraint,
+        "screen": Screen,
+        "evaluate": Evaluate,
+    }
+    return {section: TypeAdapter(kind) for section, kind in sections.items()}
+
+
+def _try(kind: TypeAdapter[Any], value: Any) -> Any:
+    try:
+        return kind.validate_python(value)
+    except ValidationError:
+        return None
+
+
+def check(draft: Draft) -> Iterator[Complaint]:
+    """Everything that is wrong between the parts of a spec."""
+    yield from _names(draft)
+    yield from _latent_axes(draft)
+    yield from _metrics(draft)
+    yield from _objectives(draft)
+    yield from _constraints(draft)
+
+
+def _names(draft: Draft) -> Iterator[Complaint]:
+    for section, names in (("space", draft.axes), ("objectives", draft.objectives)):
+        for name in names:
+            if name in RESERVED or name.endswith("_sem"):
+                what = f"{name!r} is the name of a column in results files"
+                yield Complaint((section, name), what, "choose another name", key=True)
+    for name in draft.objectives:
+        if name in draft.axes:
+            what = f"{name!r} is the name of an axis too"
+            yield Complaint(("objectives", name), what, "rename one of them", key=True)
+
+
+def _latent_axes(draft: Draft) -> Iterator[Complaint]:
+    latent = [name for name, axis in draft.axes.items() if isinstance(axis, LatentAxis)]
+    if isinstance(draft.evaluate, Potential):
+        for name in latent[1:]:
+            what = f"the evaluator 'potential' takes one crystal, and {latent[0]!r} is one already"
+            yield Complaint(("space", name), what, "remove one of the latent axes", key=True)
+        if not latent and not draft.unread:
+            hint = "add an axis such as crystal: {latent: crystals}, or say evaluate: {with: lab}"
+            yield Complaint(("space",), "no crystal for the evaluator 'potential'", hint, key=True)
+    if not latent and not draft.unread and draft.screen not in (None, Screen()):
+        what = "there is nothing to screen: no axis is latent"
+        yield Complaint(("screen",), what, "remove it", key=True)
+
+
+def _metrics(draft: Draft) -> Iterator[Complaint]:
+    known = draft.evaluate.known_metrics() if draft.evaluate else None
+    if known is not None:
+        for name in draft.objectives:
+            if name not in known:
+                what = f"the evaluator does not give {name!r}"
+                yield Complaint(("objectives", name), what, _which(name, known), key=True)
+    for index, bound in draft.bounds:
+        metrics = {*draft.objectives, *(known or {})}
+        if bound.name in metrics | set(draft.axes) | draft.unread:
+            continue
+        # Where the evaluator answers anything, a new name is a new metric; a near miss is a typo.
+        names = [*draft.objectives, *draft.axes, *(known or {})]
+        hint = did_you_mean(bound.name, names)
+        if known is not None or (hint is not None and "mean" in hint):
+            what = f"{bound.name!r} is no metric that the evaluator gives, and no axis"
+            yield Complaint(("constraints", index), what, hint)
+
+
+def _which(name: str, known: Mapping[str, str | None]) -> str:
+    hint = did_you_mean(name, known)
+    return hint or f"it gives {', '.join(known)}"
+
+
+def _objectives(draft: Draft) -> Iterator[Complaint]:
+    known = (draft.evaluate.known_metrics() if draft.evaluate else None) or {}
+    for name, objective in draft.objectives.items():
+        loc = ("objectives", name)
+        native = known.get(name)
+        if objective.unit and native and not units.compatible(objective.unit, native):
+            what = f"the evaluator gives {name} in {native}: {objective.unit} is no unit of that"
+            yield Complaint((*loc, "unit"), what, f"unit: {native}")
+            continue
+        unit = objective.unit or native
+        if unit is None:
+            if draft.evaluate is not None:
+                hint = "add one, as in unit: GPa; of a pure number it is dimensionless"
+                yield Complaint(loc, f"the unit of {name} is missing", hint)
+            continue
+        try:
+            objective_numbers(name, objective, unit)
+        except BoundError as error:
+            yield Complaint((*loc, "threshold"), error.what, error.hint)
+
+
+def _constraints(draft: Draft) -> Iterator[Complaint]:
+    known = (draft.evaluate.known_metrics() if draft.evaluate else None) or {}
+    axes = dict(draft.axes)
+    limits: dict[tuple[str, str], tuple[float, int]] = {}
+    for index, bound in draft.bounds:
+        loc = ("constraints", index)
+        if bound.name in draft.unread:
+            continue
+        try:
+            if bound.name in axes:
+                axes[bound.name] = narrow(axes[bound.name], bound)
+                continue
+            objective = draft.objectives.get(bound.name)
+            stated = objective is not None and objective.unit is not None
+            unit = draft.metric_units.get(bound.name) or known.get(bound.name)
+            if unit is None:
+                if draft.evaluate is not None:
+                    raise BoundError("a unit is missing", "of a pure number it is dimensionless")
+                continue
+            native = known.get(bound.name)
+            if native is not None and bound.unit and not units.compatible(bound.unit, native):
+                raise BoundError(
+                    f"{bound.name} is in {native}, not in {bound.unit}", f"use {native}"
+                )
+            value = bound_value(bound, unit, stated)
+        except BoundError as error:
+            yield Complaint(loc, error.what, error.hint)
+            continue
+        sign = 1.0 if bound.op == "<=" else -1.0
+        tightest = limits.get((bound.name, bound.op))
+        if tightest is None or sign * value < sign * tightest[0]:
+            limits[bound.name, bound.op] = (value, index)
+        other = limits.get((bound.name, ">=" if bound.op == "<=" else "<="))
+        if other is not None and sign * value <= sign * other[0]:
+            what = (
+                f"contradicts {draft.constraints[other[1]]!r}: no value of {bound.name} meets both"
+            )
+            yield Complaint(loc, what, "a single value is a target: an objective, not a constraint"
+                            if value == other[0] else None)  # fmt: skip

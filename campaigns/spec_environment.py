@@ -1,0 +1,138 @@
+"""What a spec names outside itself: generators, models, files.
+
+Asked when a spec is read from a file, and not of one that the store kept: a campaign can be looked
+at where its generator is no more.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from campaigns.errors import MatloopError, did_you_mean, quoted
+from campaigns.spec_checks import Complaint, Draft
+from campaigns.spec_evaluate import Potential, Python
+from campaigns.spec_models import LatentAxis
+
+if TYPE_CHECKING:
+    from generators.base import Generator
+
+_CHGNET = ("chgnet", "chgnet:0.3.0", "chgnet:r2scan")
+
+
+def generator_names() -> list[str]:
+    """Names of the generators that are installed, by the files of their weights; loads nothing."""
+    found = importlib.util.find_spec("generators")
+    folders = found.submodule_search_locations if found else None
+    return sorted(
+        card.stem for folder in folders or () for card in Path(folder).glob("weights/*.safetensors")
+    )
+
+
+def load_latent(name_or_path: str) -> Generator:
+    """The generator of a latent axis.
+
+    Raises:
+        MatloopError: It cannot be loaded.
+    """
+    from generators import load_generator
+
+    try:
+        return load_generator(name_or_path)
+    except (OSError, ValueError, KeyError) as error:
+        raise MatloopError(
+            f"the generator {quoted(name_or_path)} cannot be loaded",
+            why=" ".join(str(error).split()),
+            hint="`matloop generators list` shows those that are installed",
+        ) from error
+
+
+def is_path(text: str) -> bool:
+    """Whether a generator or model is meant as a path, not as a name."""
+    return text.startswith((".", "~", "/", "\\")) or text.endswith((".json", ".safetensors"))
+
+
+def with_absolute_paths(data: Any, folder: Path) -> Any:
+    """A spec's data with its paths made absolute, so that it means the same everywhere."""
+    if not isinstance(data, dict):
+        return data
+
+    def absolute(text: Any) -> Any:
+        # A name with a slash may be a folder here, or a model on a hub.
+        if isinstance(text, str) and (is_path(text) or ("/" in text and _exists(folder / text))):
+            return str((folder / Path(text).expanduser()).resolve())
+        return text
+
+    data = dict(data)
+    if isinstance(space := data.get("space"), dict):
+        data["space"] = {
+            name: axis | {"latent": absolute(axis["latent"])}
+            if isinstance(axis, dict) and "latent" in axis
+            else axis
+            for name, axis in space.items()
+        }
+    if isinstance(evaluate := data.get("evaluate"), dict):
+        evaluate = dict(evaluate)
+        if "model" in evaluate:
+            evaluate["model"] = absolute(evaluate["model"])
+        if isinstance(function := evaluate.get("function"), str):
+            file, colon, name = function.rpartition(":")
+            if file.endswith(".py"):
+                evaluate["function"] = (
+                    f"{(folder / Path(file).expanduser()).resolve()}{colon}{name}"
+                )
+        data["evaluate"] = evaluate
+    return data
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def check_environment(draft: Draft) -> Iterator[Complaint]:
+    """What a spec names and is not there."""
+    names = generator_names()
+    for axis_name, axis in draft.axes.items():
+        if isinstance(axis, LatentAxis):
+            loc = ("space", axis_name, "latent")
+            if is_path(axis.latent) or "/" in axis.latent:
+                if not _exists(Path(axis.latent)):
+                    yield Complaint(loc, f"there is no generator at {quoted(axis.latent, 200)}")
+                elif not axis.latent.endswith(".safetensors"):
+                    hint = "the path of a .safetensors file, its card beside it"
+                    yield Complaint(loc, f"{quoted(axis.latent, 200)} is no generator", hint)
+            elif names and axis.latent not in names:
+                what = f"there is no generator {quoted(axis.latent)}"
+                yield Complaint(loc, what, did_you_mean(axis.latent, names))
+    evaluate = draft.evaluate
+    if isinstance(evaluate, Potential):
+        yield from _check_model(evaluate.model)
+    elif isinstance(evaluate, Python):
+        yield from _check_function(evaluate.function)
+
+
+def _check_function(function: str) -> Iterator[Complaint]:
+    loc = ("evaluate", "function")
+    file, colon, name = function.rpartition(":")
+    if not (file and colon and name.isidentifier()):
+        hint = "module:function, or file.py:function"
+        yield Complaint(loc, f"{quoted(function)} names no function", hint)
+    elif file.endswith(".py") and not _exists(Path(file)):
+        yield Complaint(loc, f"there is no file {quoted(file, 200)}")
+
+
+def _check_model(model: str) -> Iterator[Complaint]:
+    loc = ("evaluate", "model")
+    if is_path(model):
+        if not _exists(Path(model)):
+            yield Complaint(loc, f"there is no model at {quoted(model, 200)}")
+    elif model not in _CHGNET and "/" not in model:
+        # Any other name may be a model on a hub, except one that is all but CHGNet's.
+        hint = did_you_mean(model, _CHGNET)
+        if model.lower().startswith("chgnet") or (len(model) < 9 and hint and "mean" in hint):
+            yield Complaint(loc, f"there is no potential {quoted(model)}", hint)

@@ -1,0 +1,380 @@
+"""The parts of a spec, each as a pydantic model: what may be written where.
+
+Here is what each part must be by itself. What the parts must be to each other is in `spec_checks`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
+
+from campaigns import units
+from campaigns.bounds import NAME, BoundError, parse_bounds
+from campaigns.elements import SYMBOLS
+from campaigns.errors import did_you_mean, quoted
+
+
+def fault(
+    what: str, hint: str | None = None, at: tuple[str | int, ...] = ()
+) -> PydanticCustomError:
+    """An error for a validator to raise: what is wrong, what would be right, and where below."""
+    return PydanticCustomError("matloop", "{what}", {"what": what, "hint": hint, "at": at})
+
+
+def _checked(check: Callable[[str], object]) -> AfterValidator:
+    """A validator of text that raises a `fault` for what `check` raises."""
+
+    def validate(text: str) -> str:
+        try:
+            check(text)
+        except units.UnitError as error:
+            raise fault(error.what, error.hint) from error
+        except BoundError as error:
+            raise fault(error.what, error.hint) from error
+        except ValueError as error:
+            raise fault(str(error)) from error
+        return text
+
+    return AfterValidator(validate)
+
+
+# Scalars. Numbers are strict: no text, no booleans, no nan.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True)]
+Text = Annotated[str, Field(strict=True)]
+Unit = Annotated[
+    Text,
+    _checked(units.check_unit),
+    Field(examples=["GPa", "g/cm^3", "eV/atom", "dimensionless"]),
+]
+Name = Annotated[Text, StringConstraints(pattern=f"^{NAME}$", max_length=64)]
+
+_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def seconds(text: str) -> float:
+    """A time limit such as `10 min` in seconds. Raises `ValueError` unless it is above zero."""
+    value, unit = units.parse_quantity(text)
+    if unit is None or not units.compatible(unit, "s"):
+        raise ValueError(f"{quoted(text)} is not a time: write it as in '90 s', '10 min', '2 h'")
+    if value <= 0:
+        raise ValueError(f"{quoted(text)} is not above zero")
+    return units.convert(value, unit, "s")
+
+
+def memory_bytes(text: str) -> int:
+    """A memory limit such as `4 GiB` in bytes. Raises `ValueError` unless it is 64 MiB or more."""
+    # Not by pint, to which a byte is a pure number, so that "4 percent" would be memory too.
+    match = re.fullmatch(r"\s*([\d.]+)\s*([A-Za-z]+)\s*", text)
+    if match is None or match[2] not in _BYTES:
+        raise ValueError(f"{quoted(text)} is not an amount of memory: write it as in '4 GiB'")
+    size = int(units.parse_number(match[1]) * _BYTES[match[2]])
+    if size < 64 * 2**20:
+        raise ValueError(f"{quoted(text)} is less than the 64 MiB that anything needs")
+    return size
+
+
+Time = Annotated[Text, _checked(seconds), Field(examples=["90 s", "10 min", "2 h"])]
+Memory = Annotated[Text, _checked(memory_bytes), Field(examples=["4 GiB", "800 MB"])]
+
+
+def _check_element(symbol: str) -> None:
+    if symbol not in SYMBOLS:
+        raise BoundError(f"{quoted(symbol)} is not an element", did_you_mean(symbol, SYMBOLS))
+
+
+Element = TypeAliasType(
+    "Element",
+    Annotated[Text, _checked(_check_element), Field(json_schema_extra={"enum": list(SYMBOLS)})],
+)
+Constraint = Annotated[
+    Text,
+    _checked(parse_bounds),
+    Field(examples=["formation_energy <= -0.3 eV/atom", "0 <= band_gap <= 2 eV"]),
+]
+
+
+class Part(BaseModel):
+    """A mapping in a spec: immutable, and without keys that mean nothing."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        serialize_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+
+# Axes of the design space
+
+
+class LatentAxis(Part):
+    """An axis that is the latent space of a generator."""
+
+    latent: Annotated[Text, Field(min_length=1, examples=["crystals"])]
+    """A generator's name (`matloop generators list` shows them), or the path of one."""
+
+
+def _check_range(bounds: tuple[float, float]) -> tuple[float, float]:
+    low, high = bounds
+    if low >= high:
+        hint = f"[{high:g}, {low:g}]?" if low > high else "leave the axis out, or widen it"
+        raise fault(f"the range from {low:g} to {high:g} holds nothing to choose", hint)
+    return bounds
+
+
+class RangeAxis(Part):
+    """An axis of numbers between two bounds."""
+
+    range: Annotated[
+        tuple[Number, Number], AfterValidator(_check_range), Field(examples=[[900, 1500]])
+    ]
+    """Lowest and highest value."""
+    unit: Unit = "dimensionless"
+    """Unit of the bounds."""
+    log: bool = False
+    """Search on a logarithmic scale; both bounds are above zero."""
+    integer: bool = False
+    """Whole numbers only."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse bounds that do not go with the scale. Raises a pydantic error."""
+        low, high = self.range
+        if self.log and low <= 0:
+            raise fault(
+                f"a logarithmic scale cannot begin at {low:g}", "begin above zero", ("range", 0)
+            )
+        if self.integer and (low % 1 or high % 1):
+            raise fault("whole numbers need whole bounds", None, ("range",))
+
+
+def _check_choice(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise fault("true and false are no choices", "put quotes around them to make them text")
+    if not isinstance(value, str | int | float):
+        raise fault("a choice is text or a number")
+    return value
+
+
+class ChoiceAxis(Part):
+    """An axis of a few values without an order."""
+
+    choice: Annotated[
+        tuple[Annotated[str | int | float, BeforeValidator(_check_choice)], ...],
+        Field(examples=[["air", "argon", "hydrogen"]]),
+    ]
+    """Two or more different values: text, or numbers."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse too few values, and one twice. Raises a pydantic error."""
+        if len(self.choice) < 2:
+            count = "a single value" if self.choice else "no value"
+            raise fault(f"a choice with {count}", "give two values or more", ("choice",))
+        if len({isinstance(value, str) for value in self.choice}) > 1:
+            raise fault(
+                "text and numbers in one choice", "put quotes around the numbers", ("choice",)
+            )
+        for index, value in enumerate(self.choice):
+            if value in self.choice[:index]:
+                raise fault(f"{quoted(value)} is there twice", None, ("choice", index))
+
+
+LATER_AXES = ("composition", "pool")
+_AXES = ("latent", "range", "choice")
+
+
+def _axis_kind(value: Any) -> str | None:
+    if isinstance(value, Part):
+        return type(value).__name__
+    kinds = [kind for kind in _AXES if isinstance(value, dict) and kind in value]
+    return f"{kinds[0].title()}Axis" if len(kinds) == 1 else None
+
+
+def _check_axis(value: Any) -> Any:
+    """Say what a kind of axis is, before pydantic says which of three models it is not."""
+    if isinstance(value, Part):
+        return value
+    if not isinstance(value, dict):
+        raise fault("an axis is a mapping", "as in {latent: crystals} or {range: [0, 1], unit: K}")
+    for kind in LATER_AXES:
+        if kind in value:
+            raise fault(
+                f"{kind} axes are not in this version", "latent, range, choice are", (kind,)
+            )
+    kinds = [kind for kind in _AXES if kind in value]
+    if len(kinds) > 1:
+        raise fault(f"an axis cannot be {' and '.join(kinds)}", "make two axes of it", (kinds[1],))
+    if not kinds:
+        hints = [
+            hint for key in value if (hint := did_you_mean(str(key), _AXES)) and "mean" in hint
+        ]
+        raise fault("of which kind is this axis?", (hints or ["latent, range or choice"])[0])
+    return value
+
+
+Axis = Annotated[
+    Annotated[LatentAxis, Tag("LatentAxis")]
+    | Annotated[RangeAxis, Tag("RangeAxis")]
+    | Annotated[ChoiceAxis, Tag("ChoiceAxis")],
+    Discriminator(_axis_kind),
+    BeforeValidator(_check_axis),
+]
+
+
+# Objectives
+
+
+class Target(Part):
+    """The value that a metric should have."""
+
+    target: Number
+    """The value wanted, in the metric's unit."""
+    within: Annotated[Number, Field(gt=0)] | None = None
+    """Distance from the target that is as good as none, in the metric's unit."""
+
+
+_TARGET = re.compile(r"\s*target\s*:?\s*(?P<target>\S+)(?:\s+within\s+(?P<within>\S+))?\s*")
+_BRITISH = {"maximise": "maximize", "minimise": "minimize"}
+
+
+def _read_goal(value: Any) -> Any:
+    """Read what a person writes for a goal: a word, `target: 1.4 within 0.1`, or a mapping."""
+    if isinstance(value, dict) and set(value) == {"target"} and isinstance(value["target"], str):
+        value = f"target: {value['target']}"
+    if not isinstance(value, str):
+        return value
+    if match := _TARGET.fullmatch(value):
+        try:
+            numbers = {k: units.parse_number(v) for k, v in match.groupdict().items() if v}
+        except ValueError as error:
+            raise fault(
+                str(error), "as in 'target: 1.4 within 0.1', in the metric's unit"
+            ) from error
+        return numbers
+    goal = _BRITISH.get(value, value)
+    if goal not in ("maximize", "minimize"):
+        known = ("maximize", "minimize", "target: 1.4 within 0.1")
+        raise fault(f"{quoted(value)} is not a goal", did_you_mean(value, known))
+    return goal
+
+
+def _goal_kind(value: Any) -> str:
+    return "word" if isinstance(value, str) else "Target"
+
+
+def _read_threshold(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            units.parse_quantity(value)
+        except units.UnitError as error:
+            raise fault(error.what, error.hint) from error
+        except ValueError as error:
+            raise fault(str(error), "as in 20 or 20 GPa") from error
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise fault("a threshold is a number, or a number with a unit", "as in 20 or 20 GPa")
+    return value
+
+
+Goal = Annotated[
+    Annotated[Literal["maximize", "minimize"], Tag("word")] | Annotated[Target, Tag("Target")],
+    Discriminator(_goal_kind),
+    BeforeValidator(
+        _read_goal, json_schema_input_type=Literal["maximize", "minimize"] | Target | str
+    ),
+]
+
+
+class Objective(Part):
+    """What is wanted of a metric."""
+
+    goal: Goal
+    """maximize, minimize, or a target: {target: 1.4, within: 0.1}."""
+    unit: Unit | None = None
+    """The metric's unit in the whole campaign; what comes in another is converted."""
+    threshold: Annotated[float | str, BeforeValidator(_read_threshold)] | None = None
+    """The worst value still worth having (of a target: the largest distance from it), as a number
+    in the metric's unit or with a unit of its own. Hypervolume counts from here."""
+
+
+# Screen, evaluator, budget, stop
+
+
+class Elements(Part):
+    """Which elements may be used."""
+
+    include: tuple[Element, ...] | None = None
+    """These and no others."""
+    exclude: tuple[Element, ...] = ()
+    """All but these."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse rules that leave no element. Raises a pydantic error."""
+        if self.include is not None:
+            both = [e for e in self.exclude if e in self.include]
+            if both:
+                at = ("exclude", self.exclude.index(both[0]))
+                raise fault(
+                    f"{', '.join(both)} both included and excluded", "remove one of them", at
+                )
+            if not self.include:
+                raise fault("no element is left", "leave `include` out to take all", ("include",))
+        if not set(SYMBOLS) - set(self.exclude):
+            raise fault("no element is left", "exclude fewer", ("exclude",))
+
+
+class Screen(Part):
+    """What a proposed crystal must be before it costs an evaluation."""
+
+    elements: Elements = Elements()
+    """Elements that may be used."""
+    charge_neutral: bool = False
+    """Only compositions whose oxidation states balance (and alloys of metals)."""
+    max_atoms: Annotated[Whole, Field(ge=1)] | None = None
+    """Largest number of atoms in the primitive cell."""
+
+
+class Budget(Part):
+    """How much may be spent."""
+
+    trials: Annotated[Whole, Field(ge=1)] = 40
+    """Trials in all."""
+    batch: Annotated[Whole, Field(ge=1)] = 4
+    """Trials proposed at once, at most as many as `trials`."""
+    time: Time | None = None
+    """Wall time of one run, after which nothing new is begun."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_batch_above_few_trials(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "batch" not in data and data.get("trials") in (1, 2, 3):
+            return data | {"batch": data["trials"]}
+        return data
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse a batch that the budget cannot pay for. Raises a pydantic error."""
+        if self.batch > self.trials:
+            what = f"a batch of {self.batch} is more than the {self.trials} trials of the budget"
+            raise fault(what, f"at most {self.trials}", ("batch",))
+
+
+class Stop(Part):
+    """When to stop before the budget is spent."""
+
+    stalled_after: Annotated[Whole, Field(ge=1)] | None = None
+    """Stop after so many batches in a row that brought nothing better; without it, never."""

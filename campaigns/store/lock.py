@@ -1,0 +1,88 @@
+"""One runner per campaign: a lock that dies with its process, however the process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Engine, text
+
+from campaigns.errors import MatloopError
+from campaigns.store.explain import explained
+
+
+def _taken(campaign: str, where: str, who: str) -> MatloopError:
+    return MatloopError(
+        f"campaign {campaign!r} is being run by another matloop",
+        where=where,
+        why=who,
+        unchanged="the campaign; the other program goes on",
+        hint="wait for it, or stop it (Ctrl-C or `kill`), then run the same command again",
+    )
+
+
+@contextmanager
+def file_lock(path: Path, campaign: str) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the kernel frees it when the process ends, even by SIGKILL.
+
+    Args:
+        path: The lock file; made if missing, never removed (removing one lets two processes lock
+            two files of one name).
+        campaign: The campaign's name, for the message.
+
+    Raises:
+        MatloopError: Another process holds it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Python opens files so that a program started from this one does not inherit them: no child
+        # keeps the lock
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise MatloopError(
+            "the campaign's folder could not be written",
+            where=str(path.parent),
+            why=error.strerror or str(error),
+            unchanged="the campaign",
+            hint="check the disk and the folder's permissions",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 100, 0).decode("ascii", "replace").strip()
+            raise _taken(campaign, str(path), holder or "it holds the lock") from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def postgres_lock(engine: Engine, key: int, campaign: str, where: str) -> Iterator[None]:
+    """Hold a PostgreSQL advisory lock; the server frees it when the connection ends.
+
+    Args:
+        engine: The database.
+        key: 63 bits, one per campaign.
+        campaign: The campaign's name, for the message.
+        where: The database, as the person knows it.
+
+    Raises:
+        MatloopError: Another connection holds it, or the database failed.
+    """
+    with explained(where):
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        held = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
+    try:
+        if not held:
+            raise _taken(campaign, where, "it holds the campaign's lock on the server")
+        yield
+    finally:
+        # closing the server connection frees the lock; giving it back to the pool would not
+        connection.invalidate()
+        connection.close()

@@ -1,0 +1,253 @@
+"""Open a database, and change it in short transactions."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.orm import Session
+
+from campaigns.errors import MatloopError, UsageError
+from campaigns.store.explain import explained
+from campaigns.store.lock import file_lock, postgres_lock
+from campaigns.store.migrate import migrate
+from campaigns.store.models import CampaignRow, Event
+
+DEFAULT_URL: Final = "sqlite:///matloop.db"
+
+
+def default_url() -> str:
+    """The database meant when none is named: ``MATLOOP_DB``, or ``matloop.db`` in this folder."""
+    return os.environ.get("MATLOOP_DB") or DEFAULT_URL
+
+
+def strict_json(value: Any) -> str:
+    """JSON that every reader takes: no NaN, no infinity. Floats come back bit for bit."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+class Store:
+    """One matloop database, at this version's schema.
+
+    SQLite runs with a write-ahead log (readers never wait for the runner), foreign keys on, and
+    ``synchronous=FULL``: a commit is on the disk when it returns. The runner deletes an
+    evaluation's result file once its transaction is committed, so a commit that a power cut could
+    undo (``NORMAL`` in WAL mode) would lose the evaluation. The price is an fsync a transaction,
+    milliseconds beside evaluations of seconds.
+
+    A SQLite database must lie on a local disk: its write-ahead log needs memory shared between
+    processes.
+
+    Args:
+        url: ``sqlite:///PATH`` or ``postgresql://USER:PASSWORD@HOST/NAME``; default: see
+            `default_url`.
+        create: Whether a missing SQLite file is made.
+        timeout: Seconds to wait for another writer.
+
+    Raises:
+        UsageError: The URL is none, or names no such file.
+        MatloopError: The database cannot be used: not a database, damaged, newer, locked,
+            read-only, disk full.
+    """
+
+    def __init__(self, url: str | None = None, *, create: bool = True, timeout: float = 10.0):
+        parsed = _parse(url or default_url())
+        self.path: Path | None = None
+        if parsed.get_backend_name() == "sqlite":
+            self.path = Path(parsed.database or "").absolute()
+            if not create and not self.path.exists():
+                raise UsageError(
+                    "there is no database",
+                    where=str(self.path),
+                    unchanged="nothing was made",
+                    hint="name it with --db, or start a campaign with `matloop run SPEC`",
+                )
+        self.url = parsed.render_as_string(hide_password=False)
+        self.where = str(self.path) if self.path else parsed.render_as_string(hide_password=True)
+        self._engine = _sqlite(parsed, timeout) if self.path else _postgres(parsed, timeout)
+        with explained(self.where):
+            self._prepare()
+
+    def _prepare(self) -> None:
+        if self.path:
+            with self._engine.connect() as connection:
+                verdict = connection.scalar(text("PRAGMA quick_check(1)"))
+            if verdict != "ok":
+                raise MatloopError(
+                    "the database is damaged",
+                    where=self.where,
+                    why=" ".join(str(verdict).split()),
+                    unchanged="the file; nothing was written",
+                    hint="restore it from a copy; `sqlite3 FILE .recover` saves what can be read",
+                )
+        with self._writer.begin() as connection:
+            migrate(connection, self.where)
+        if self.path:
+            _use_write_ahead_log(self._engine)
+
+    @property
+    def _writer(self) -> Engine:
+        return self._engine.execution_options(matloop_begin="BEGIN IMMEDIATE")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one consistent state.
+
+        Raises:
+            MatloopError: The database failed.
+        """
+        with explained(self.where), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose changes are committed together at the end, or not at all.
+
+        On SQLite the write lock is taken at the start, so what is read inside is still true when it
+        is committed.
+
+        Raises:
+            MatloopError: The database failed; nothing was changed.
+        """
+        with (
+            explained(self.where),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def runner_lock(self, campaign: CampaignRow) -> AbstractContextManager[None]:
+        """Hold the campaign for this process alone; freed when the process ends, even by SIGKILL.
+
+        Raises:
+            MatloopError: Another process holds it.
+        """
+        if self.path:
+            return file_lock(self.results_dir(campaign.name) / "runner.lock", campaign.name)
+        key = int(campaign.token[:15], 16)
+        return postgres_lock(self._engine, key, campaign.name, self.where)
+
+    def results_dir(self, campaign: str) -> Path:
+        """Where evaluations leave their results until they are in the store.
+
+        Beside the SQLite file, in ``<its stem>.results/<campaign>``; with PostgreSQL in the folder
+        that ``MATLOOP_RESULTS`` names, or ``matloop.results`` in this folder.
+        """
+        if self.path:
+            named = self.path.suffix in (".db", ".sqlite", ".sqlite3")
+            root = self.path.with_name((self.path.stem if named else self.path.name) + ".results")
+        else:
+            root = Path(os.environ.get("MATLOOP_RESULTS") or "matloop.results").absolute()
+        return root / quote(campaign, safe=" ")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def record(session: Session, campaign_id: int, kind: str, /, **payload: Any) -> Event:
+    """Write an event, in the transaction of the change it tells of.
+
+    Args:
+        session: The session of the change.
+        campaign_id: The campaign it belongs to.
+        kind: What happened, in two words: ``trial_completed``.
+        payload: What there is to say, as strict JSON.
+
+    Returns:
+        The event, with its number.
+    """
+    told = Event(campaign_id=campaign_id, kind=kind, payload=payload)
+    session.add(told)
+    session.flush()
+    session.info.setdefault("told", []).append(told)
+    return told
+
+
+def _parse(url: str) -> URL:
+    hint = "sqlite:///matloop.db for a file, postgresql://USER:PASSWORD@HOST/NAME for a server"
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise UsageError(
+            "this is not a database URL", where=f"--db {url}", why="it names no kind", hint=hint
+        ) from error
+    backend = parsed.drivername.split("+")[0]
+    if backend == "postgres":  # the spelling libpq takes and SQLAlchemy does not
+        backend = "postgresql"
+    if backend not in ("sqlite", "postgresql"):
+        raise UsageError(
+            "matloop keeps campaigns in SQLite or PostgreSQL",
+            where=f"--db {parsed.render_as_string(hide_password=True)}",
+            why=f"{backend!r} is neither",
+            hint=hint,
+        )
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise UsageError(
+            "a campaign needs a database that outlives the program",
+            where=f"--db {url}",
+            why="this URL names one in memory",
+            hint=hint,
+        )
+    return parsed.set(drivername="sqlite" if backend == "sqlite" else "postgresql+psycopg")
+
+
+def _sqlite(url: URL, timeout: float) -> Engine:
+    engine = create_engine(
+        url,
+        # A connection a transaction: none is left open when a program forgets to close.
+        poolclass=NullPool,
+        connect_args={"timeout": timeout},
+        json_serializer=strict_json,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        # The driver would begin transactions late and never around DDL; matloop begins them itself,
+        # below.
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # A transaction that turned from reader to writer could meet another writer's change and
+        # fail, so writers lock at once (BEGIN IMMEDIATE); a few pragmas want no transaction at all.
+        begin = connection.get_execution_options().get("matloop_begin", "BEGIN")
+        if begin:
+            connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _use_write_ahead_log(engine: Engine) -> None:
+    with engine.connect().execution_options(matloop_begin=None) as connection:
+        if connection.scalar(text("PRAGMA journal_mode")) != "wal":
+            connection.execute(text("PRAGMA journal_mode=WAL"))
+
+
+def _postgres(url: URL, timeout: float) -> Engine:
+    try:
+        return create_engine(
+            url,
+            poolclass=NullPool,
+            connect_args={
+                "connect_timeout": max(2, int(timeout)),
+                "options": f"-c lock_timeout={int(timeout * 1000)} -c timezone=UTC",
+            },
+            json_serializer=strict_json,
+        )
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise UsageError(
+            "PostgreSQL needs its driver",
+            where=url.render_as_string(hide_password=True),
+            why=str(error),
+            hint="pip install 'matloop[lab]'",
+        ) from error

@@ -1,0 +1,410 @@
+"""The report's charts: which facts go on which axes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from campaigns.spec_models import ChoiceAxis, RangeAxis
+from dashboards.calibration import Record
+from dashboards.facts import KINDS, Facts
+from dashboards.figures import Figure, Plot, Point, Scale, viridis
+from dashboards.typography import (
+    MINUS,
+    design_name,
+    label,
+    listed,
+    name,
+    number,
+    percent,
+    plural,
+    short,
+    unit,
+)
+from loop.front import best_so_far, hypervolume_trace, reference_point, utilities
+from loop.problem import Objective
+
+MOST_PAIRS = 6
+MOST_MAPS = 4
+MOST_PARAMETERS = 6
+_DRAWN_LAST = ("abandoned", "failed", "open", "part", "out", "ok", "front")
+
+
+def better(objective: Objective) -> str:
+    """The label of an objective's axis, with an arrow to the better side."""
+    text = label(objective.metric, objective.unit)
+    if objective.goal == "maximize":
+        return f"{text}  better →"
+    if objective.goal == "minimize":
+        return f"← better  {text}"
+    assert objective.target is not None
+    return f"{text}, wanted {short(objective.target)}"
+
+
+def objective_space(facts: Facts) -> list[Figure]:
+    """Every pair of objectives (at most six) against each other; none for one objective."""
+    pairs = list(itertools.combinations(range(len(facts.problem.objectives)), 2))
+    return [_pair(facts, a, b) for a, b in pairs[:MOST_PAIRS]]
+
+
+def _pair(facts: Facts, a: int, b: int) -> Figure:
+    goals = facts.problem.objectives
+    first, second = goals[a], goals[b]
+    i, j = (facts.metrics.index(o.metric) for o in (first, second))
+    places = np.where(np.isfinite(facts.outcomes), facts.outcomes, np.nan)
+    at = np.array(
+        [
+            # what was never measured stands where it was expected
+            facts.predicted[row, [i, j]] if kind in ("failed", "open") else places[row, [i, j]]
+            for row, kind in enumerate(facts.kinds)
+        ]
+    ).reshape(-1, 2)
+    plot = Plot(
+        Scale.around(at[:, 0]), Scale.around(at[:, 1]), better(first), better(second)
+    )  # fmt: skip
+    caption = []
+    two = len(goals) == 2 and first.goal != "target" and second.goal != "target"
+    if two and facts.front.any():
+        caption.append(_staircase(plot, facts))
+    for objective, axis in ((first, "x"), (second, "y")):
+        _bounds(plot, facts, objective, axis)
+    shown = []
+    for row in _order(facts):
+        kind, (x, y) = facts.kinds[row], at[row]
+        if kind == "abandoned" or not (math.isfinite(x) and math.isfinite(y)):
+            continue
+        if kind not in ("failed", "open"):
+            plot.error(x, y, dx=facts.sem[row, i], dy=facts.sem[row, j])
+        plot.mark(x, y, kind, facts.trials[row]["trial"])
+        shown.append(kind)
+    for row in np.flatnonzero(facts.front).tolist():
+        plot.name(float(at[row, 0]), float(at[row, 1]), _plain_name(facts, row))
+    nowhere = [k for k, (x, y) in zip(facts.kinds, at, strict=True) if not math.isfinite(x + y)]
+    lost = sum(k in ("failed", "open") for k in nowhere)
+    if {"failed", "open"} & set(shown):
+        caption.append("Failed and unanswered trials stand where they were predicted to be.")
+    if lost:
+        caption.append(
+            f"Not shown: {plural(lost, 'failed or unanswered trial')} of which nothing was "
+            "predicted."
+        )
+    title = f"{name(first.metric).capitalize()} and {name(second.metric)}"
+    return Figure(
+        title,
+        plot.render(f"pair{a}{b}", title, f"Scatter of {plural(len(shown), 'trial')}."),
+        " ".join(caption),
+        _legend(shown),
+    )
+
+
+def _staircase(plot: Plot, facts: Facts) -> str:
+    """Draw what the front beats, down to the reference point; say which point that is."""
+    corner, _ = reference_point(facts.problem, facts.outcomes)
+    signs = np.array([-1.0 if o.goal == "minimize" else 1.0 for o in facts.problem.objectives])
+    values = utilities(facts.problem, facts.outcomes)[facts.front]
+    values = values[(values > corner).all(axis=1)]
+    if not len(values):
+        return "No trial on the front is better than the reference point."
+    values = values[np.argsort(values[:, 0])]
+    points: list[Point] = [(corner[0], values[0, 1])]
+    for here, after in itertools.zip_longest(values, values[1:]):
+        points.append((here[0], here[1]))
+        points.append((here[0], corner[1] if after is None else after[1]))
+    stairs = [(x * signs[0], y * signs[1]) for x, y in points]
+    plot.area([*stairs, (corner[0] * signs[0], corner[1] * signs[1])], "beaten")
+    plot.line(stairs, "stairs")
+    return "Shaded: what the front beats, down to the reference point."
+
+
+def _bounds(plot: Plot, facts: Facts, objective: Objective, axis: str) -> None:
+    """Draw an objective's target, and constraints on the same metric."""
+    if objective.target is not None:
+        _across(plot, axis, "target", objective.target)
+        if objective.tolerance:
+            _across(plot, axis, "bound", objective.target - objective.tolerance)
+            _across(plot, axis, "bound", objective.target + objective.tolerance)
+    for constraint in facts.problem.constraints:
+        if constraint.metric == objective.metric:
+            _across(plot, axis, "bound", constraint.bound)
+
+
+def _across(plot: Plot, axis: str, css: str, at: float) -> None:
+    if axis == "x":
+        plot.across(css, x=at)
+    else:
+        plot.across(css, y=at)
+
+
+def progress(facts: Facts) -> list[Figure]:
+    """Hypervolume (several objectives), and each objective's values and best, trial by trial."""
+    if not facts.ended:
+        return []
+    figures = [_hypervolume(facts)] if facts.several and facts.usable.any() else []
+    return figures + [_best(facts, k) for k in range(len(facts.problem.objectives))]
+
+
+def reference_words(facts: Facts) -> str:
+    """The reference point in words, and which of its coordinates were inferred."""
+    corner, notes = reference_point(facts.problem, facts.outcomes)
+    parts = []
+    for objective, value in zip(facts.problem.objectives, corner, strict=True):
+        shown = -value if objective.goal != "maximize" else value
+        away = " away from its target" if objective.goal == "target" else ""
+        said = f"{number(float(shown))} {unit(objective.unit)}".strip()
+        given = "threshold" if objective.threshold is not None else "inferred from the results"
+        parts.append(f"{name(objective.metric)} {said}{away} ({given})")
+    return f"Counted from the reference point {listed(parts)}" + (
+        "; a threshold in the spec would fix what is inferred." if notes else "."
+    )
+
+
+def _hypervolume(facts: Facts) -> Figure:
+    rows = facts.ended
+    corner, _ = reference_point(facts.problem, facts.outcomes)
+    trace = hypervolume_trace(facts.problem, facts.outcomes[rows], corner)
+    units = "·".join(unit(o.unit) for o in facts.problem.objectives if unit(o.unit))
+    plot = Plot(
+        Scale(0.0, max(len(rows), 1) * 1.03),
+        Scale(0.0, max(float(trace.max()) * 1.08, 1e-12)),
+        "trials ended",
+        f"hypervolume ({units})" if units else "hypervolume",
+    )
+    _first_by_model(plot, facts)
+    plot.steps([(0.0, 0.0), *((k + 1.0, float(v)) for k, v in enumerate(trace))], "trace")
+    shown = []
+    for k, row in enumerate(rows):
+        kind = facts.kinds[row]
+        if kind == "front" or (k and trace[k] > trace[k - 1]) or (not k and trace[k] > 0):
+            plot.mark(k + 1.0, float(trace[k]), kind, facts.trials[row]["trial"])
+            shown.append(kind)
+    title = "Hypervolume against the number of trials"
+    said = f"It ends at {number(float(trace[-1]))} {units} after {plural(len(rows), 'trial')}."
+    return Figure(
+        title,
+        plot.render("volume", title, said),
+        f"{said} {reference_words(facts)} Marked: the trials that moved it, and the front.",
+        _legend(shown),
+    )
+
+
+def _best(facts: Facts, k: int) -> Figure:
+    objective = facts.problem.objectives[k]
+    column, rows = facts.metrics.index(objective.metric), facts.ended
+    values = facts.outcomes[rows, column]
+    best = best_so_far(facts.problem, facts.outcomes[rows])[:, k]
+    around = [*values, *([objective.target] if objective.target is not None else [])]
+    plot = Plot(
+        Scale(0.0, len(rows) + 1.0), Scale.around(around), "trials ended", better(objective)
+    )
+    _first_by_model(plot, facts)
+    _bounds(plot, facts, objective, "y")
+    known = [(j + 1.0, float(b)) for j, b in enumerate(best) if math.isfinite(b)]
+    plot.steps([*known, (len(rows) + 1.0, known[-1][1])] if known else [], "trace")
+    shown = []
+    places = {row: j + 1.0 for j, row in enumerate(rows)}
+    floor = plot.y.low + 0.025 * (plot.y.high - plot.y.low)
+    for row in (r for r in _order(facts) if r in places):
+        kind, value = facts.kinds[row], facts.outcomes[row, column]
+        if kind == "failed":
+            value = floor  # it has no value: at the foot
+        elif math.isfinite(value):
+            plot.error(places[row], value, dy=facts.sem[row, column])
+        plot.mark(places[row], value, kind, facts.trials[row]["trial"])
+        shown.append(kind)
+    word = "closest to the target" if objective.target is not None else "best"
+    title = f"{name(objective.metric).capitalize()}, trial by trial"
+    what = "feasible value so far" if facts.problem.constraints else "value so far"
+    caption = [f"Line: the {word} {what}."]
+    if "failed" in shown:
+        caption.append("Failed trials stand at the foot.")
+    return Figure(
+        title,
+        plot.render(f"best{k}", title, f"Values of {plural(len(rows), 'trial')} as they ended."),
+        " ".join(caption),
+        _legend(shown),
+    )
+
+
+def _first_by_model(plot: Plot, facts: Facts) -> None:
+    """Mark where the first trial ended that a model chose."""
+    for k, row in enumerate(facts.ended):
+        if facts.trials[row]["provenance"].get("method") not in ("prior", None):
+            if k:
+                plot.across("divide", x=k + 0.5)
+                top = plot.y.high - 0.05 * (plot.y.high - plot.y.low)
+                right = k > 0.7 * len(facts.ended)
+                text, anchor = (
+                    ("← drawn blindly", "end") if right else ("chosen by the model →", "start")
+                )
+                plot.note(k + (0.3 if right else 0.8), top, text, anchor)
+            return
+
+
+def parity(facts: Facts, records: Sequence[Record]) -> list[Figure]:
+    """For each metric: what was predicted before, against the result."""
+    figures = []
+    for n, record in enumerate(records):
+        of = facts.units[record.metric]
+        scale = Scale.around([*record.result, *record.predicted], pad=0.08)
+        shown = label(record.metric, of)
+        plot = Plot(
+            scale, scale, f"result: {shown}", f"predicted before: {name(record.metric)}", True
+        )
+        plot.line([(scale.low, scale.low), (scale.high, scale.high)], "diagonal")
+        kinds = []
+        for k, row in enumerate(record.rows):
+            x, y = float(record.result[k]), float(record.predicted[k])
+            plot.error(x, y, dx=float(record.result_sem[k]), dy=float(record.sd[k]))
+            plot.mark(x, y, facts.kinds[row], facts.trials[row]["trial"])
+            kinds.append(facts.kinds[row])
+        title = f"{name(record.metric).capitalize()}"
+        told = f"Prediction against result of {plural(len(record), 'trial')}, with the diagonal."
+        figures.append(Figure(title, plot.render(f"parity{n}", title, told), "", _legend(kinds)))
+    return figures
+
+
+def maps(facts: Facts) -> list[Figure]:
+    """Where the trials lie: in the latent space, or against each parameter without one."""
+    rows, latents = facts.latents
+    if len(rows) >= 3 and latents.shape[1] >= 2:
+        return _latent_maps(facts, rows, latents)
+    return _parameter_maps(facts)
+
+
+def _latent_maps(facts: Facts, rows: list[int], latents: np.ndarray) -> list[Figure]:
+    middle = latents.mean(axis=0)
+    _, stretch, axes = np.linalg.svd(latents - middle, full_matrices=False)
+    shares = stretch**2 / max(float((stretch**2).sum()), 1e-300)
+    places = (latents - middle) @ axes[:2].T
+    # Seen along two directions at right angles, the standard normal prior is one of two
+    # dimensions, its middle at the origin of the latent space: no sample is needed to show it.
+    prior = -middle @ axes[:2].T
+    radius = math.sqrt(2 * math.log(10))  # holds 90 % of it
+    edge = [prior + radius * d for d in np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])]
+    together = np.vstack([places, edge])
+    figures = []
+    for k, objective in enumerate(facts.problem.objectives[:MOST_MAPS]):
+        column = facts.metrics.index(objective.metric)
+        values = facts.outcomes[rows, column]
+        plot = Plot(
+            Scale.around(together[:, 0]),
+            Scale.around(together[:, 1]),
+            f"first component ({percent(float(shares[0]))} of the variance)",
+            f"second component ({percent(float(shares[1]))})",
+        )
+        for share in (0.5, 0.9):
+            radius_of = math.sqrt(-2 * math.log(1 - share))
+            plot.circle(float(prior[0]), float(prior[1]), radius_of, "prior")
+        if objective.target is not None:
+            values = np.abs(values - objective.target)
+        shown = _coloured(plot, facts, rows, places, values)
+        plot.note(float(prior[0]), float(prior[1] + radius), "90 % of the prior", "middle")
+        title = f"Coloured by {name(objective.metric)}"
+        finite = values[np.isfinite(values)]
+        bar = None
+        if len(finite):
+            said = label(objective.metric, objective.unit)
+            said = f"distance of {said} from its target" if objective.target is not None else said
+            bar = (number(float(finite.min())), said, number(float(finite.max())))
+        told = f"{plural(len(rows), 'trial')} in the first two principal components."
+        figures.append(Figure(title, plot.render(f"map{k}", title, told), "", shown, bar))
+    return figures
+
+
+def _coloured(
+    plot: Plot, facts: Facts, rows: list[int], places: np.ndarray, values: np.ndarray
+) -> tuple[str, ...]:
+    finite = values[np.isfinite(values)]
+    low, spread = (float(finite.min()), float(np.ptp(finite)) or 1.0) if len(finite) else (0.0, 1.0)
+    order = {row: n for n, row in enumerate(_order(facts))}
+    shown = []
+    for n in sorted(range(len(rows)), key=lambda n: order[rows[n]]):
+        kind = facts.kinds[rows[n]]
+        known = math.isfinite(values[n])
+        fill = viridis((float(values[n]) - low) / spread) if known else None
+        x, y = (float(v) for v in places[n])
+        plot.mark(x, y, kind, facts.trials[rows[n]]["trial"], fill)
+        shown.append(kind)
+    return _legend(shown)
+
+
+def _parameter_maps(facts: Facts) -> list[Figure]:
+    """Each objective against each parameter, at most six pictures."""
+    figures: list[Figure] = []
+    axes = [
+        (axis_name, axis)
+        for axis_name, axis in facts.spec.space.items()
+        if isinstance(axis, RangeAxis | ChoiceAxis)
+    ][:MOST_PARAMETERS]
+    for (axis_name, axis), objective in itertools.product(axes, facts.problem.objectives):
+        column = facts.metrics.index(objective.metric)
+        if len(figures) == MOST_PARAMETERS or not np.isfinite(facts.outcomes[:, column]).any():
+            break
+        if isinstance(axis, RangeAxis):
+            x_scale = Scale.around(axis.range, log=axis.log, pad=0.03)
+            said = label(axis_name, axis.unit)
+        else:
+            x_scale, said = Scale.of_names([str(v) for v in axis.choice]), name(axis_name)
+        plot = Plot(x_scale, Scale.around(facts.outcomes[:, column]), said, better(objective))
+        shown = []
+        for row in _order(facts):
+            value = facts.trials[row]["design"].get(axis_name)
+            y = facts.outcomes[row, column]
+            if isinstance(axis, ChoiceAxis):
+                value = axis.choice.index(value) if value in axis.choice else None
+            if isinstance(value, int | float) and math.isfinite(y):
+                plot.mark(float(value), float(y), facts.kinds[row], facts.trials[row]["trial"])
+                shown.append(facts.kinds[row])
+        title = f"{name(objective.metric).capitalize()} by {name(axis_name)}"
+        told = f"{plural(len(shown), 'trial')}."
+        key = f"by-{axis_name}-{column}"
+        figures.append(Figure(title, plot.render(key, title, told), "", _legend(shown)))
+    return figures
+
+
+def learning(facts: Facts) -> Figure | None:
+    """How much the surrogate explained of left-out results, fit after fit."""
+    fits = [f for f in facts.fits if f["report"]]
+    if len(fits) < 2:
+        return None
+    last = max(f["trials"] for f in fits)
+    plot = Plot(
+        Scale(min(f["trials"] for f in fits) - 0.5, last * 1.02 + 0.5),
+        Scale(-0.55, 1.05),
+        "trials when it was fitted",
+        "R² of left-out results",
+    )
+    plot.across("diagonal", y=0.0)
+    for n, metric in enumerate(facts.metrics):
+        line = [
+            (float(f["trials"]), max(-0.5, float(f["report"][metric]["loo_r2"])))
+            for f in fits
+            if f["report"].get(metric, {}).get("loo_r2") is not None
+        ]
+        plot.line(line, f"series s{n % 4}")
+        for x, y in line:
+            plot.mark(x, y, f"dot s{n % 4}")
+    title = "How the surrogate learnt"
+    return Figure(
+        title,
+        plot.render("learning", title, "Leave-one-out R² of each metric, fit after fit."),
+        "One is perfect, zero no better than the mean of the others; what lies below "
+        f"{MINUS}0.5 is drawn at {MINUS}0.5.",
+    )
+
+
+def _order(facts: Facts) -> Iterable[int]:
+    """Rows in the order in which they are drawn: the front last, above the others."""
+    return sorted(range(len(facts)), key=lambda row: _DRAWN_LAST.index(facts.kinds[row]))
+
+
+def _plain_name(facts: Facts, row: int) -> str:
+    return design_name(facts.trials[row]["name"]).partition(" (")[0]
+
+
+def _legend(shown: Iterable[str]) -> tuple[str, ...]:
+    present = set(shown)
+    return tuple(kind for kind in KINDS if kind in present)

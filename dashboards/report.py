@@ -1,0 +1,193 @@
+"""The report: one self-contained HTML page that says what a campaign found.
+
+It needs no network and no file beside it; without its script only hovering, sorting and turning
+are gone.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from campaigns import __version__
+from campaigns.errors import MatloopError
+from dashboards import charts, provenance, tables, words
+from dashboards.calibration import track_records
+from dashboards.crystal_picture import colour, gradients
+from dashboards.crystals import SYMPREC
+from dashboards.facts import KINDS, Facts, read_facts
+from dashboards.figures import VIRIDIS_CSS
+from dashboards.typography import name, plural
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from campaigns.campaign import Campaign
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+_MAP_NOTE = (
+    "The trials' latent vectors along their two principal components. Dotted: what holds 50 % and "
+    "90 % of the prior, seen along the same two directions. Filled with colour: measured (a dashed "
+    "edge: a constraint is violated); crosses: failed."
+)
+
+
+def to_report(campaign: Campaign, out: Path) -> Path:
+    """Write the report of a campaign; the file is there whole or not at all.
+
+    Args:
+        campaign: May be running meanwhile; the page shows it at one instant.
+        out: The file. Its folder must exist.
+
+    Returns:
+        The file.
+
+    Raises:
+        MatloopError: The database failed, or the file cannot be written.
+    """
+    return _write(Path(out), render(read_facts(campaign), campaign.artifacts))
+
+
+def render(facts: Facts, artifacts: tables.Artifacts, written: datetime | None = None) -> str:
+    """The page's text.
+
+    Args:
+        facts: The campaign.
+        artifacts: From a trial's index to what its evaluation left: name to text.
+        written: The time to state; default: now.
+    """
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    context: dict[str, Any] = {
+        "facts": facts,
+        "version": __version__,
+        "written": written or datetime.now(UTC),
+        # ours, and meant as they are; everything else is escaped
+        "style": Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "goal": words.goal(facts),
+        "trials_word": plural(len(facts), "trial"),
+        "found": words.found(facts),
+        "space": words.space(facts),
+        "caution": words.caution(facts),
+        "tiles": tables.tiles(facts),
+        "columns": tables.columns(facts),
+        "filters": tables.filters(facts),
+        "kind_names": KINDS if facts.several else KINDS | {"front": "the best"},
+        "file_stem": re.sub(r"[^A-Za-z0-9._-]+", "-", facts.name),
+        "provenance": provenance.everything(facts),
+        **_front(facts, artifacts),
+        **_trials(facts, artifacts),
+        **_figures(facts),
+    }
+    context["sections"] = [
+        (key, title)
+        for key, title, there in (
+            ("front", context["front_title"], True),
+            ("objectives", "Objectives", context["space_figures"]),
+            ("progress", "Progress", context["progress_figures"]),
+            ("predictions", "Predictions", True),
+            ("map", context["map_title"], context["map_figures"]),
+            ("trials", "All trials", True),
+            ("surrogate", "Model", True),
+            ("provenance", "Provenance", True),
+        )
+        if there
+    ]
+    return _environment().get_template("report.html.j2").render(context)
+
+
+def _front(facts: Facts, artifacts: tables.Artifacts) -> dict[str, Any]:
+    front = tables.front(facts, artifacts)
+    crystals = [row.crystal for row in front if row.crystal]
+    symbols = frozenset[str]().union(*(c.symbols for c in crystals))
+    return {
+        "front": front,
+        "front_title": "The front" if facts.several else "The best designs",
+        "front_note": words.front_note(facts, len(front)),
+        "nothing": words.nothing(facts),
+        "any_file": any(row.files for row in front),
+        "any_picture": any(c.picture for c in crystals),
+        "gradients": gradients(symbols) if symbols else "",
+        "colours": {symbol: colour(symbol) for c in crystals for symbol in c.elements},
+        "symprec": SYMPREC,
+    }
+
+
+def _trials(facts: Facts, artifacts: tables.Artifacts) -> dict[str, Any]:
+    table = tables.table(facts, artifacts)
+    carried = sum(bool(row.files) for row in table)
+    note = ""
+    if 0 < carried < len(table):
+        note = f"CIFs of {carried} of {len(table)} trials are on this page."
+    return {"table": table, "table_note": note, "table_files": carried > 0}
+
+
+def _figures(facts: Facts) -> dict[str, Any]:
+    records, maps = track_records(facts), charts.maps(facts)
+    latent = any(figure.bar for figure in maps)
+    return {
+        "space_figures": charts.objective_space(facts),
+        "progress_figures": charts.progress(facts),
+        "parity": [
+            (figure, words.record_words(record, facts.units[record.metric]))
+            for figure, record in zip(charts.parity(facts, records), records, strict=True)
+        ],
+        "chances": words.chances(facts),
+        "map_figures": maps,
+        "map_title": "Latent map" if latent else "Parameters",
+        "map_note": _MAP_NOTE if latent else "Each objective against each parameter.",
+        "ramp": Markup(VIRIDIS_CSS),
+        "surrogate": words.surrogate(facts),
+        "learning": charts.learning(facts),
+        "metric_names": [name(metric) for metric in facts.metrics],
+    }
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+
+
+def _write(out: Path, page: str) -> Path:
+    """Write a text by way of another file beside it, so that nobody sees half of it."""
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # temporary files are private; a report is not
+        temporary.replace(out)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise MatloopError(
+            "the report cannot be written",
+            where=str(out),
+            why=error.strerror or str(error),
+            unchanged="the campaign, and the file if there was one",
+            hint="name a file in a folder that exists and that you may write to",
+        ) from error
+    return out

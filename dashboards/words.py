@@ -1,0 +1,356 @@
+"""What the report says in sentences. Everything is plain text; the template escapes it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from campaigns.spec_models import ChoiceAxis, LatentAxis, RangeAxis
+from dashboards.calibration import LEVELS, Record
+from dashboards.facts import Facts
+from dashboards.typography import (
+    NOTHING,
+    design_name,
+    listed,
+    name,
+    percent,
+    plural,
+    quantity,
+    share,
+    short,
+    unit,
+)
+from loop.front import feasible, hypervolume, reference_point, utilities
+from loop.problem import Objective, OutcomeConstraint
+
+METHODS = {
+    "prior": "drawn blindly from the prior",
+    "qLogNEHVI": "chosen by expected hypervolume improvement (qLogNEHVI)",
+    "qLogNEI": "chosen by expected improvement (qLogNEI)",
+    "qLogPF": "chosen by the probability of satisfying the constraints (qLogPF)",
+}
+
+
+def goal(facts: Facts) -> str:
+    """What is sought, in a sentence."""
+    wants = [_want(objective) for objective in facts.problem.objectives]
+    text = listed(wants)
+    bounds = [bound(c) for c in facts.problem.constraints]
+    if bounds:
+        text += f", with {listed(bounds)}"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _want(objective: Objective) -> str:
+    of = unit(objective.unit)
+    if objective.target is not None:
+        within = f" within {quantity_short(objective.tolerance, objective.unit)}"
+        return (
+            f"bring {name(objective.metric)} to {quantity_short(objective.target, objective.unit)}"
+            + (within if objective.tolerance else "")
+        )
+    verb = "maximise" if objective.goal == "maximize" else "minimise"
+    side = "above" if objective.goal == "maximize" else "below"
+    said = f"{verb} {name(objective.metric)}"
+    if objective.threshold is not None:
+        return f"{said} (worth having {side} {quantity_short(objective.threshold, objective.unit)})"
+    return f"{said} ({of})" if of else said
+
+
+def quantity_short(value: float | None, of: str) -> str:
+    """A number as the spec has it, with its unit."""
+    if value is None:
+        return NOTHING
+    return f"{short(value)}\N{NO-BREAK SPACE}{unit(of)}".rstrip("\N{NO-BREAK SPACE}")
+
+
+def bound(constraint: OutcomeConstraint) -> str:
+    """A constraint in print."""
+    sign = "≤" if constraint.op == "<=" else "≥"
+    return f"{name(constraint.metric)} {sign} {quantity_short(constraint.bound, constraint.unit)}"
+
+
+def space(facts: Facts) -> list[str]:
+    """What a design is, and what the screen asks of it: a sentence each."""
+    axes = []
+    for axis_name, axis in facts.spec.space.items():
+        if isinstance(axis, LatentAxis):
+            axes.append(f"{name(axis_name)}, from the latent space of the generator {axis.latent}")
+        elif isinstance(axis, RangeAxis):
+            low, high = (short(x) for x in axis.range)
+            how = ", on a log scale" if axis.log else ""
+            axes.append(f"{name(axis_name)}, {low} to {high} {unit(axis.unit)}".rstrip() + how)
+        elif isinstance(axis, ChoiceAxis):
+            axes.append(f"{name(axis_name)}, one of {listed([str(v) for v in axis.choice], 'or')}")
+    said = [f"A design is: {'; '.join(axes)}."]
+    rules, screen = [], facts.spec.screen
+    if screen.elements.include is not None:
+        rules.append(f"only the elements {', '.join(screen.elements.include)}")
+    if screen.elements.exclude:
+        rules.append(f"none of the elements {', '.join(screen.elements.exclude)}")
+    if screen.charge_neutral:
+        rules.append("only compositions whose charges balance")
+    if screen.max_atoms:
+        rules.append(f"at most {plural(screen.max_atoms, 'atom')} in the primitive cell")
+    if rules:
+        said.append(f"Screened before anything was spent on it: {'; '.join(rules)}.")
+    return said
+
+
+def found(facts: Facts) -> list[str]:
+    """What was found, in two to five sentences."""
+    if not facts.trials:
+        return ["No trial has been proposed yet."]
+    said = [_counts(facts)]
+    completed = [i for i, t in enumerate(facts.trials) if t["status"] == "completed"]
+    if not completed:
+        reasons = Counter(t["failure"] for t in facts.trials if t["status"] == "failed")
+        if reasons:
+            reason, times = reasons.most_common(1)[0]
+            said.append(f"Nothing was measured; the commonest reason ({times}): {reason}")
+        return said
+    if facts.problem.constraints:
+        said.append(_feasibility(facts, completed))
+    rows = np.flatnonzero(facts.front)
+    if not len(rows):
+        return said
+    if facts.several:
+        said += [_front(facts, rows), _ends(facts, rows)]
+    else:
+        said.append(_best(facts, rows))
+    said.append(_methods(facts, rows))
+    return [s for s in said if s]
+
+
+def _counts(facts: Facts) -> str:
+    by = Counter(t["status"] for t in facts.trials)
+    text = f"{plural(by['completed'], 'trial')} completed"
+    if by["failed"]:
+        text += f", {by['failed']} failed"
+    waiting = by["candidate"] + by["running"]
+    if waiting:
+        text += f", {waiting} not answered yet"
+    if by["abandoned"]:
+        text += f", {by['abandoned']} abandoned"
+    return f"{text}, of a budget of {facts.spec.budget.trials}."
+
+
+def _feasibility(facts: Facts, completed: list[int]) -> str:
+    holds = feasible(facts.problem, facts.outcomes)
+    ok = sum(bool(holds[i]) for i in completed)
+    bounds = listed([bound(c) for c in facts.problem.constraints])
+    if not ok:
+        return f"None of them satisfies {bounds} yet."
+    return f"Of those completed, {share(ok, len(completed))} satisfy {bounds}."
+
+
+def _front(facts: Facts, rows: np.ndarray) -> str:
+    if len(rows) == 1:
+        return f"{_name(facts, rows[0])} (trial {rows[0]}) is best in every objective at once."
+    return (
+        f"{len(rows)} of them form the front: no other trial is as good in every objective and "
+        "better in one."
+    )
+
+
+def _ends(facts: Facts, rows: np.ndarray) -> str:
+    """The front's best in each objective, and its most even compromise."""
+    gains = utilities(facts.problem, facts.outcomes)[rows]
+    said = []
+    for k, objective in enumerate(facts.problem.objectives[:3]):
+        row = rows[int(np.argmax(gains[:, k]))]
+        said.append(f"{_superlative(objective)} is {_name(facts, row)} ({_values(facts, row)})")
+    text = "; ".join(said)
+    spread = np.ptp(gains, axis=0)
+    if len(rows) > 2 and (spread > 0).all():
+        lost = (gains.max(axis=0) - gains) / spread
+        middle = rows[int(np.argmin(np.linalg.norm(lost, axis=1)))]
+        named = f"the most even compromise is {_name(facts, middle)} ({_values(facts, middle)})"
+        text += f"; {named}"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _superlative(objective: Objective) -> str:
+    if objective.target is not None:
+        return f"closest to the wanted {name(objective.metric)}"
+    word = "highest" if objective.goal == "maximize" else "lowest"
+    return f"{word} in {name(objective.metric)}"
+
+
+def _best(facts: Facts, rows: np.ndarray) -> str:
+    (objective,) = facts.problem.objectives
+    row = rows[0]
+    text = f"The best is {_name(facts, row)} (trial {row}): {_values(facts, row)}"
+    if objective.target is not None:
+        column = facts.metrics.index(objective.metric)
+        away = abs(float(facts.outcomes[row, column]) - objective.target)
+        text += f", {quantity_short(away, objective.unit)} from the target"
+        if objective.tolerance is not None:
+            near = feasible(facts.problem, facts.outcomes) & (
+                np.abs(facts.outcomes[:, column] - objective.target) <= objective.tolerance
+            )
+            text += f"; {plural(int(near.sum()), 'trial')} came within the wanted "
+            text += quantity_short(objective.tolerance, objective.unit)
+    return f"{text}."
+
+
+def _methods(facts: Facts, rows: np.ndarray) -> str:
+    """How many of the front the model chose: the campaign's own control."""
+    model = [t["provenance"].get("method") not in ("prior", None) for t in facts.trials]
+    tried = facts.ended
+    chosen, blind = (sum(model[i] == flag for i in tried) for flag in (True, False))
+    if not chosen or not blind:
+        return ""
+    best = sum(model[i] for i in rows)
+    noun = "the front" if facts.several else "the best"
+    text = (
+        f"Of the {plural(blind, 'trial')} drawn blindly {len(rows) - best} are on {noun}, of the "
+        f"{chosen} chosen by the model {best}."
+    )
+    if not facts.several:
+        text = f"It was chosen by the model, after {plural(blind, 'trial')} drawn blindly."
+        if not best:
+            text = f"It was drawn blindly; none of the {chosen} that the model chose beat it."
+    return text
+
+
+def volume(facts: Facts) -> float | None:
+    """The hypervolume, where there are several objectives and a front."""
+    if not facts.several or not facts.front.any():
+        return None
+    corner, _ = reference_point(facts.problem, facts.outcomes)
+    return hypervolume(facts.problem, facts.outcomes, corner)
+
+
+def _values(facts: Facts, row: int) -> str:
+    return ", ".join(
+        quantity(float(facts.outcomes[row, facts.metrics.index(o.metric)]), o.unit)
+        for o in facts.problem.objectives
+    )
+
+
+def _name(facts: Facts, row: int) -> str:
+    return design_name(facts.trials[row]["name"])
+
+
+def record_words(record: Record, of: str) -> list[str]:
+    """How good the predictions of one metric were: two or three sentences."""
+    n = len(record)
+    said = [
+        f"{plural(n, 'prediction')} answered; mean absolute error "
+        f"{quantity_short(record.mean_error, of)}."
+    ]
+    guess = record.guess_error
+    if math.isfinite(guess) and guess > 0:
+        change = 1 - record.mean_error / guess
+        word = f"{percent(abs(change))} {'less' if change > 0 else 'more'} than"
+        said.append(
+            f"That is {word} the {quantity_short(guess, of)} of always guessing the mean of what "
+            "was known by then."
+        )
+    held = listed([f"{share(record.covered(level), n)}" for level in LEVELS])
+    said.append(f"The {listed([f'{level}' for level in LEVELS])} % intervals held {held}.")
+    said.append(
+        {
+            "few": "Too few to judge the intervals by.",
+            "fit": "That is as it should be, as far as so many can tell.",
+            "narrow": "The intervals are too narrow: the model is too sure of itself here.",
+            "wide": "The intervals are too wide: the model is more careful than it needs to be.",
+        }[record.verdict()]
+    )
+    return said
+
+
+def chances(facts: Facts) -> list[str]:
+    """Whether the stated chances of success and of satisfying the constraints came true."""
+    said = []
+    rows = facts.ended
+    told = [facts.trials[i]["provenance"] for i in rows]
+    stated = [t.get("feasibility") for t in told]
+    known = [
+        (s, facts.trials[i]["status"]) for s, i in zip(stated, rows, strict=True) if s is not None
+    ]
+    if known:
+        mean = sum(s for s, _ in known) / len(known)
+        done = sum(status == "completed" for _, status in known)
+        said.append(
+            f"Of {plural(len(known), 'trial')} with a stated chance to succeed, {percent(mean)} "
+            f"were expected to and {percent(done / len(known))} did."
+        )
+    holds = feasible(facts.problem, facts.outcomes)
+    pairs = [
+        (t["notes"]["p_constraints"], bool(holds[i]))
+        for t, i in zip(told, rows, strict=True)
+        if (t.get("notes") or {}).get("p_constraints") is not None
+        and facts.trials[i]["status"] == "completed"
+    ]
+    if pairs:
+        said.append(
+            f"Of {len(pairs)} that were chosen with a stated chance to satisfy the constraints, "
+            f"{percent(sum(p for p, _ in pairs) / len(pairs))} were expected to and "
+            f"{percent(sum(h for _, h in pairs) / len(pairs))} did."
+        )
+    return said
+
+
+def surrogate(facts: Facts) -> list[str]:
+    """What the last surrogate knew of each metric, in a sentence each."""
+    if not facts.fits:
+        return ["No surrogate was fitted: there were too few results."]
+    report = facts.fits[-1]["report"]
+    said = []
+    for metric, told in report.items():
+        of = facts.units.get(metric, "")
+        r2 = told.get("loo_r2")
+        if told.get("informative"):
+            text = "informative: it predicts a left-out result better than the mean of the others"
+        else:
+            text = "not informative: it predicts a left-out result no better than their mean"
+        text += f" (R² {r2:.2f}" if r2 is not None else " (R² not defined"
+        text += f", {plural(told.get('n', 0), 'result')})"
+        cover = told.get("coverage") or {}
+        if cover:
+            held = listed([percent(v) for v in cover.values()])
+            text += f". Left-out results inside the {listed(list(cover))} % intervals: {held}"
+        if told.get("noise") is not None:
+            text += f". Scatter that it takes for noise: {quantity_short(told['noise'], of)}"
+        if told.get("converged") is False:
+            text += ". Its fit did not converge"
+        said.append(f"{name(metric).capitalize()}: {text}.")
+    return said
+
+
+def front_note(facts: Facts, shown: int) -> str:
+    """What the first table shows."""
+    if not facts.several:
+        (objective,) = facts.problem.objectives
+        feasible_ = " feasible" if facts.problem.constraints else ""
+        return f"The {shown} best{feasible_} of all trials by {name(objective.metric)}, best first."
+    total = int(facts.front.sum())
+    text = "No other trial is as good in every objective and better in one."
+    return text if shown == total else f"{text} Shown: {shown} of {total}."
+
+
+def nothing(facts: Facts) -> str:
+    """Why the first table is empty."""
+    if not facts.trials:
+        return "No trial has been proposed yet."
+    if not np.isfinite(facts.outcomes).any():
+        return "No trial has a result yet."
+    if facts.problem.constraints:
+        bounds = listed([bound(c) for c in facts.problem.constraints])
+        return f"No trial has all its objectives measured and satisfies {bounds}."
+    return "No trial has all its objectives measured."
+
+
+def caution(facts: Facts) -> str:
+    """What the results are worth, where they come from a model."""
+    if facts.spec.evaluate.with_ != "potential":
+        return ""
+    return (
+        "These figures are a model's, not an experiment's: a machine-learned interatomic potential "
+        "is best near what it was trained on. Check what you find with DFT before you believe it, "
+        "and with a synthesis before you publish it."
+    )

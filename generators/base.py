@@ -1,0 +1,129 @@
+"""What every generator can do, whatever it designs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class EncodeError(ValueError):
+    """A design that a generator cannot represent.
+
+    Attributes:
+        index: Position of the design in the sequence that was given.
+        reason: One line for a person.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"design {index} cannot be encoded: {reason}")
+        self.index = index
+        self.reason = reason
+
+
+class Generator(ABC):
+    """A latent space of designs whose prior is the standard normal distribution.
+
+    A generator is immutable: training or fine-tuning makes another one, with another `version`
+    and this one as its `parent`.
+
+    Attributes:
+        name: The name it is loaded by.
+        version: Hash of its weights and recipe.
+        parent: Version it was fine-tuned from, or None.
+        dim: Number `d` of latent dimensions.
+        feature_names: The `f` columns of `features`.
+        card: The model card: data, licence, minutes, metrics on held-out rows.
+    """
+
+    name: str
+    version: str
+    parent: str | None
+    dim: int
+    feature_names: tuple[str, ...]
+    card: dict[str, Any]
+
+    @abstractmethod
+    def encode(self, designs: Sequence[Any]) -> Tensor:
+        """Latent vectors of designs.
+
+        Args:
+            designs: `n` designs.
+
+        Returns:
+            A `n x d` tensor of posterior means.
+
+        Raises:
+            EncodeError: A design lies outside what this generator can represent.
+        """
+
+    @abstractmethod
+    def decode(self, z: Tensor, seed: int = 0) -> list[Any | None]:
+        """Designs of latent vectors; None where a vector stands for no valid design.
+
+        Args:
+            z: A `n x d` tensor.
+            seed: Which realisation, where decoding is stochastic.
+        """
+
+    @abstractmethod
+    def features(self, designs: Sequence[Any]) -> Tensor:
+        """What a surrogate should see of decoded designs.
+
+        Args:
+            designs: `n` designs.
+
+        Returns:
+            A `n x f` double tensor, its columns named by `feature_names`.
+
+        Raises:
+            EncodeError: As `encode`.
+        """
+
+    @abstractmethod
+    def to_json(self, design: Any) -> dict[str, Any]:
+        """A design as JSON-able data, from which `from_json` makes the same design."""
+
+    @abstractmethod
+    def from_json(self, data: dict[str, Any]) -> Any:
+        """The design that `to_json` wrote.
+
+        Raises:
+            ValueError: The data is not a design.
+        """
+
+    @abstractmethod
+    def same(self, a: Any, b: Any) -> bool:
+        """Whether two designs are the same material."""
+
+    @abstractmethod
+    def describe(self, design: Any) -> str:
+        """A short name of a design for a person."""
+
+    def prior(self, n: int, seed: int = 0) -> Tensor:
+        """Draw `n x d` latent vectors from the prior."""
+        # Late: a campaign's state is shown without torch, which takes seconds to import.
+        import torch
+
+        source = torch.Generator().manual_seed(seed)
+        return torch.randn(n, self.dim, generator=source, dtype=torch.float64)
+
+    def sample(
+        self, n: int, seed: int = 0, conditions: dict[str, Any] | None = None
+    ) -> list[Any | None]:
+        """Decode `n` draws from the prior.
+
+        Args:
+            n: Number of draws.
+            seed: Seed of the draws and of the decoding.
+            conditions: Properties that the designs should have.
+
+        Raises:
+            ValueError: This generator takes no such condition.
+        """
+        if conditions:
+            raise ValueError(f"{self.name} takes no conditions, got {sorted(conditions)}")
+        return self.decode(self.prior(n, seed), seed)

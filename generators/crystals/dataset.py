@@ -1,0 +1,179 @@
+"""Reading tables of crystals, describing them by symmetry in parallel, and splitting them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pymatgen.core import Lattice, Structure
+
+from generators.crystals.tokens import MAX_ORBITS
+from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
+
+
+@dataclass(frozen=True)
+class Row:
+    """One crystal of a data set.
+
+    Attributes:
+        source: The file it comes from.
+        crystal: Its symmetric description.
+        properties: What is known of it, by the name of the head that predicts it.
+        held_out: Whether it is kept from training.
+        structure: As it stands in the file.
+    """
+
+    source: str
+    crystal: WyckoffCrystal
+    properties: Mapping[str, float]
+    held_out: bool
+    structure: Structure
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows, how many could not be used, and the hash of the files."""
+
+    rows: tuple[Row, ...]
+    skipped: Mapping[str, int]
+    sha256: str
+
+
+def parse_cif(text: str) -> Structure:
+    """A structure from a CIF; the plain P1 files that pymatgen writes are read directly.
+
+    Raises:
+        ValueError: The text is no CIF of an ordered crystal.
+    """
+    head, mark, sites = text.partition("_atom_site_occupancy\n")
+    plain = mark and re.search(r"_symmetry_Int_Tables_number\s+1\s", head)
+    if not plain:
+        return Structure.from_str(text, fmt="cif")
+    cell = [
+        float(re.search(rf"_cell_{name}\s+([\d.]+)", head).group(1))  # type: ignore[union-attr]
+        for name in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    ]
+    rows = [line.split() for line in sites.strip().splitlines() if line.strip()]
+    if any(len(r) != 7 or float(r[6]) != 1 for r in rows):
+        return Structure.from_str(text, fmt="cif")
+    species = [re.sub(r"[\d+-]+$", "", r[0]) for r in rows]
+    return Structure(Lattice.from_parameters(*cell), species, [[float(v) for v in r[3:6]] for r in rows])
+
+
+def read_table(path: Path) -> Iterator[tuple[Structure, dict[str, Any]]]:
+    """Structures and their other columns from a `.csv.gz`, `.json.gz` or zip of CIFs.
+
+    Raises:
+        ValueError: The file's kind is not known.
+    """
+    if path.name.endswith(".csv.gz"):
+        csv.field_size_limit(2**30)
+        with gzip.open(path, "rt", newline="") as handle:
+            for row in csv.DictReader(handle):
+                yield parse_cif(row.pop("cif")), row
+    elif path.name.endswith(".json.gz"):
+        with gzip.open(path, "rt") as handle:
+            data = json.load(handle)
+        if isinstance(data, dict):
+            data = [dict(zip(data["columns"], row, strict=True)) for row in data["data"]]
+        for row in data:
+            yield Structure.from_dict(row.pop("structure")), row
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                if name.endswith(".cif"):
+                    yield parse_cif(archive.read(name).decode()), {"name": name}
+    else:
+        raise ValueError(f"{path}: not a .csv.gz, .json.gz or .zip of CIFs")
+
+
+def _held_out(key: str, share: float) -> bool:
+    digest = hashlib.sha256(key.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
+
+
+def _describe_one(job: tuple[Structure, int]) -> WyckoffCrystal | str:
+    structure, max_atoms = job
+    if len(structure) > 4 * max_atoms:
+        return "too many atoms"
+    try:
+        crystal = describe(structure)
+    except UndescribableError as error:
+        return str(error)
+    if crystal.atoms > max_atoms:
+        return "too many atoms"
+    if len(crystal.positions) > MAX_ORBITS:
+        return "too many orbits"
+    return crystal
+
+
+def _numbers(source: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
+    found = {}
+    for head, column in source["properties"].items():
+        try:
+            value = float(row[column])
+        except (TypeError, ValueError):
+            continue  # not measured for this row
+        low, high = source.get("range", {}).get(head, (-np.inf, np.inf))
+        if not low <= value <= high:
+            continue
+        found[head] = float(np.log(value)) if head in source.get("logarithm", ()) else value
+    return found
+
+
+def load_dataset(recipe: Mapping[str, Any], folder: Path, workers: int = 2) -> Dataset:
+    """All crystals of a recipe, described by symmetry.
+
+    What was described once is kept in the user's cache folder, under the hash of the files.
+
+    Args:
+        recipe: A training recipe, as `generators/recipes/crystals.yaml`.
+        folder: Where its files are.
+        workers: Processes that describe crystals.
+
+    Raises:
+        FileNotFoundError: A file of the recipe is absent.
+    """
+    paths = [folder / source["file"] for source in recipe["sources"]]
+    missing = [str(p) for p in paths if not p.is_file()]
+    if missing:
+        raise FileNotFoundError(f"data files absent: {', '.join(missing)}")
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    sha256 = digest.hexdigest()
+    rows: list[Row] = []
+    skipped: dict[str, int] = {}
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        for source, path in zip(recipe["sources"], paths, strict=True):
+            table = list(read_table(path))
+            jobs = [(structure, recipe["max_atoms"]) for structure, _ in table]
+            for number, ((structure, columns), result) in enumerate(
+                zip(table, pool.imap(_describe_one, jobs, chunksize=64), strict=True)
+            ):
+                if isinstance(result, str):
+                    reason = f"{source['file']}: {result}"
+                    skipped[reason] = skipped.get(reason, 0) + 1
+                    continue
+                key = structure.composition.reduced_formula
+                if source.get("split_by") == "row":
+                    key = f"{source['file']}:{number}"
+                rows.append(
+                    Row(
+                        source["file"], result, _numbers(source, columns),
+                        _held_out(key, recipe["held_out"]), structure,
+                    )
+                )
+    return Dataset(tuple(rows), skipped, sha256)

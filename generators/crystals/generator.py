@@ -1,0 +1,295 @@
+"""The generator of crystals: structures to latent vectors and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from generators.base import EncodeError, Generator
+from generators.crystals.network import CrystalNetwork, Size
+from generators.crystals.symmetry import Array
+from generators.crystals.tokens import (
+    MAX_ORBITS,
+    Tokens,
+    element_table,
+    tokenize,
+    untokenize,
+)
+from generators.crystals.training import Trained
+from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
+
+CLOSEST = 0.5  # Angstrom; with the volume the validity rule of Xie et al. (2022)
+LEAST_VOLUME = 0.1  # Angstrom^3
+_CACHED = 20_000
+_BATCH = 512
+_DESCRIPTORS = (
+    "log_density", "log_volume_per_atom", "log_atoms",
+    "electronegativity_mean", "electronegativity_spread", "radius_mean", "radius_spread",
+    "group_mean", "period_mean", "metal_share",
+)
+
+
+def is_valid(structure: Structure) -> bool:
+    """Whether no two atoms are closer than 0.5 A and the volume is over 0.1 A^3 (Xie 2022).
+
+    Distances count every periodic image, an atom's own among them.
+    """
+    if not np.isfinite(structure.lattice.matrix).all() or structure.volume <= LEAST_VOLUME:
+        return False
+    if min(structure.lattice.abc) < CLOSEST:
+        return False
+    if len(structure) == 1:
+        return True
+    distances = structure.distance_matrix + np.diag(np.full(len(structure), np.inf))
+    return bool(distances.min() >= CLOSEST)
+
+
+class CrystalGenerator(Generator):
+    """A symmetric, reversible latent space of crystals.
+
+    A design is a `pymatgen.core.Structure`. `encode` gives one vector for any cell, origin,
+    orientation and order of atoms of a crystal, since it reads its canonical Wyckoff description.
+
+    Args:
+        network: In evaluation mode.
+        card: The model card, with the numbers that scale the network's inputs and outputs.
+        version: Hash of weights and recipe.
+        device: Where the network runs.
+    """
+
+    def __init__(
+        self,
+        network: CrystalNetwork,
+        card: Mapping[str, Any],
+        version: str,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.network = network.to(device).eval()
+        self.device = torch.device(device)
+        self.card = dict(card)
+        self.name, self.parent, self.version = card["name"], card.get("parent"), version
+        self.dim = network.size.latent
+        self.volumes = np.asarray(card["atomic_volumes"])
+        self.max_atoms = int(card["recipe"]["max_atoms"])
+        self.feature_names = (
+            *(f"z{i}" for i in range(self.dim)),
+            *(f"predicted_{p}" for p in network.properties),
+            *_DESCRIPTORS,
+        )
+        self._matcher = StructureMatcher()
+        self._described: OrderedDict[bytes, WyckoffCrystal] = OrderedDict()
+
+    # files -------------------------------------------------------------------------------------
+    @classmethod
+    def load(cls, weights: Path, device: torch.device | str = "cpu") -> CrystalGenerator:
+        """Read `NAME.safetensors` and the card `NAME.json` beside it.
+
+        Raises:
+            FileNotFoundError: One of the two is absent.
+            ValueError: The weights are not those that the card tells of.
+        """
+        card_path = weights.with_suffix(".json")
+        for path in (weights, card_path):
+            if not path.is_file():
+                raise FileNotFoundError(f"generator file absent: {path}")
+        card = json.loads(card_path.read_text())
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        if digest != card["weights_sha256"]:
+            raise ValueError(
+                f"{weights}: its SHA-256 {digest[:12]} is not that of its card, "
+                f"{card['weights_sha256'][:12]}; the file was changed or cut short"
+            )
+        recipe = json.dumps(card["recipe"], sort_keys=True)
+        version = hashlib.sha256((digest + recipe).encode()).hexdigest()[:16]
+        network = CrystalNetwork(Size(**card["recipe"]["network"]), tuple(card["properties"]))
+        state = {k: v.float() for k, v in load_file(weights).items()}
+        network.load_state_dict(state)
+        return cls(network, card, version, device)
+
+    @staticmethod
+    def save(trained: Trained, card: Mapping[str, Any], weights: Path) -> None:
+        """Write weights in half precision as safetensors, and the card beside them.
+
+        Args:
+            trained: What training made.
+            card: What else the card says; must have `name`, `recipe`.
+            weights: Path of `NAME.safetensors`.
+        """
+        state = {k: v.detach().cpu().half() for k, v in trained.network.state_dict().items()}
+        content = save({k: v.contiguous() for k, v in state.items()})
+        full = {
+            **card,
+            "properties": list(trained.network.properties),
+            "property_mean": trained.property_mean.tolist(),
+            "property_scale": trained.property_scale.tolist(),
+            "elements": list(trained.elements),
+            "atomic_volumes": [round(float(v), 4) for v in trained.volumes],
+            "minutes": round(trained.minutes, 1),
+            "weights_sha256": hashlib.sha256(content).hexdigest(),
+        }
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        weights.write_bytes(content)
+        weights.with_suffix(".json").write_text(json.dumps(full, indent=1) + "\n")
+
+    # crystals ----------------------------------------------------------------------------------
+    def crystal(self, structure: Structure) -> WyckoffCrystal:
+        """The canonical description of a structure that this generator can represent.
+
+        Raises:
+            UndescribableError: It is disordered, too large, or holds an element without data.
+        """
+        key = _fingerprint(structure)
+        if key in self._described:
+            self._described.move_to_end(key)
+            return self._described[key]
+        crystal = describe(structure)
+        unknown = sorted(set(crystal.elements) - set(self.card["elements"]))
+        if unknown:
+            raise UndescribableError(f"elements {unknown} (atomic numbers) are unknown to {self.name}")
+        if crystal.atoms > self.max_atoms:
+            raise UndescribableError(
+                f"its primitive cell has {crystal.atoms} atoms; {self.name} takes {self.max_atoms}"
+            )
+        if len(crystal.positions) > MAX_ORBITS:
+            raise UndescribableError(f"it has {len(crystal.positions)} orbits, over {MAX_ORBITS}")
+        self._described[key] = crystal
+        if len(self._described) > _CACHED:
+            self._described.popitem(last=False)
+        return crystal
+
+    def _tokens(self, designs: Sequence[Structure]) -> Tokens:
+        crystals = []
+        for i, structure in enumerate(designs):
+            try:
+                crystals.append(self.crystal(structure))
+            except UndescribableError as error:
+                raise EncodeError(i, str(error)) from error
+        return tokenize(crystals, self.volumes)
+
+    @torch.no_grad()
+    def _encode(self, tokens: Tokens) -> Tensor:
+        parts = [
+            self.network.encode(tokens[i : i + _BATCH].trimmed().to(self.device))[0].double().cpu()
+            for i in range(0, len(tokens), _BATCH)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, self.dim, dtype=torch.float64)
+
+    def encode(self, designs: Sequence[Structure]) -> Tensor:
+        """Latent vectors `n x d` (double) of structures; see `Generator.encode`."""
+        return self._encode(self._tokens(designs))
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, seed: int = 0) -> list[Structure | None]:
+        """Structures of latent vectors `n x d`, in primitive cells; None where none is valid.
+
+        Decoding takes no chance, so the seed changes nothing.
+        """
+        out: list[Structure | None] = []
+        for i in range(0, len(z), _BATCH):
+            part = z[i : i + _BATCH].to(self.device, torch.float32)
+            tokens = self.network.decode(part, self.max_atoms).to("cpu")
+            for k in range(len(tokens)):
+                crystal = untokenize(tokens, k, self.volumes)
+                structure = crystal.structure() if crystal is not None else None
+                out.append(structure if structure is not None and is_valid(structure) else None)
+        return out
+
+    def predict(self, designs: Sequence[Structure]) -> dict[str, Array]:
+        """Properties that the network's heads predict of structures, in the units of its card."""
+        tokens = self._tokens(designs)
+        values = self._heads(self._encode(tokens))
+        return dict(zip(self.network.properties, values.T, strict=True))
+
+    @torch.no_grad()
+    def _heads(self, z: Tensor) -> Array:
+        standard = self.network.predict(z.to(self.device, torch.float32)).double().cpu().numpy()
+        values: Array = standard * self.card["property_scale"] + self.card["property_mean"]
+        return values
+
+    def features(self, designs: Sequence[Structure]) -> Tensor:
+        """Latent vector, predicted properties and descriptors, `n x f`; see `Generator.features`."""
+        tokens = self._tokens(designs)
+        z = self._encode(tokens)
+        described = np.array([_descriptors(s) for s in designs]).reshape(len(z), len(_DESCRIPTORS))
+        return torch.cat([z, torch.tensor(self._heads(z)), torch.tensor(described)], 1)
+
+    # designs as data ---------------------------------------------------------------------------
+    def to_json(self, design: Structure) -> dict[str, Any]:
+        """A structure as `{"cif": text}`, with all the digits of its coordinates."""
+        from pymatgen.io.cif import CifWriter
+
+        return {"cif": str(CifWriter(design, significant_figures=12))}
+
+    def from_json(self, data: dict[str, Any]) -> Structure:
+        """The structure of `{"cif": text}`.
+
+        Raises:
+            ValueError: The data holds no readable CIF.
+        """
+        if not isinstance(data.get("cif"), str):
+            raise ValueError("a crystal design is an object with the text of a CIF under `cif`")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on the style of a CIF
+            return Structure.from_str(data["cif"], fmt="cif")
+
+    def same(self, a: Structure, b: Structure) -> bool:
+        """Whether pymatgen's StructureMatcher (its default tolerances) matches two structures."""
+        if a.composition.reduced_formula != b.composition.reduced_formula:
+            return False
+        return bool(self._matcher.fit(a, b))
+
+    def describe(self, design: Structure) -> str:
+        """Formula, space group and atoms in the primitive cell, as `MgO (Fm-3m, 2 atoms)`."""
+        crystal = describe(design)
+        atoms = "1 atom" if crystal.atoms == 1 else f"{crystal.atoms} atoms"
+        return f"{design.composition.reduced_formula} ({crystal.group.symbol}, {atoms})"
+
+    def sample(
+        self, n: int, seed: int = 0, conditions: dict[str, Any] | None = None
+    ) -> list[Structure | None]:
+        """`n` structures from the prior; latent vectors without a valid design are drawn anew.
+
+        None stands only where twenty draws for each asked design were not enough.
+        """
+        if conditions:
+            return super().sample(n, seed, conditions)
+        z = self.prior(20 * n, seed)
+        found: list[Structure | None] = []
+        for i in range(0, len(z), max(n, 1)):
+            found += [s for s in self.decode(z[i : i + n], seed) if s is not None]
+            if len(found) >= n:
+                break
+        return found[:n] + [None] * (n - len(found))
+
+
+def _fingerprint(structure: Structure) -> bytes:
+    """Of the exact numbers of an ordered structure, so that a changed structure has another."""
+    digest = hashlib.blake2b(np.ascontiguousarray(structure.lattice.matrix).tobytes())
+    digest.update(np.ascontiguousarray(structure.frac_coords).tobytes())
+    digest.update(",".join(s.species_string for s in structure).encode())
+    return digest.digest()
+
+
+def _descriptors(structure: Structure) -> list[float]:
+    table = element_table()
+    z = np.array([site.specie.Z for site in structure])
+    chi, radius = table[z, 6], table[z, 7]
+    return [
+        float(np.log(structure.density)),
+        float(np.log(structure.volume / len(structure))),
+        float(np.log(len(structure))),
+        float(chi.mean()), float(chi.std()), float(radius.mean()), float(radius.std()),
+        float(table[z, 1].mean()), float(table[z, 0].mean()), float(table[z, 10].mean()),
+    ]

@@ -1,0 +1,285 @@
+"""The network: a set encoder and an orbit-by-orbit decoder around one latent vector.
+
+Encoder: a transformer over the orbits of a crystal, in no order, and a token for group and lattice.
+Decoder: from z the space group, then one orbit after the other (Wyckoff position, element, free
+coordinates), each in sight of those before it, then the lattice. Rules of symmetry are masks: only
+positions that the group has, in their order, and a site without freedom is filled once.
+The variational objective is that of Kingma and Welling (2014); heads on z that predict properties
+shape the latent space as in Gomez-Bombarelli et al. (2018).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from generators.crystals.tokens import (
+    GROUPS,
+    LATTICE,
+    MAX_ORBITS,
+    MAX_POSITIONS,
+    MAX_Z,
+    NO_POSITION,
+    Tokens,
+    element_table,
+    position_table,
+)
+
+Z_TOKENS = 3
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the network is.
+
+    Attributes:
+        latent: Dimensions of z.
+        width: Of every layer.
+        heads: Of attention.
+        encoder: Layers of the encoder.
+        decoder: Layers of the decoder.
+    """
+
+    latent: int = 48
+    width: int = 128
+    heads: int = 4
+    encoder: int = 3
+    decoder: int = 3
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return asdict(self)
+
+
+def _mlp(inner: int, hidden: int, outer: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inner, hidden), nn.GELU(), nn.Linear(hidden, outer))
+
+
+def _waves(x: Tensor) -> Tensor:
+    """Periodic features of fractional coordinates, `... x 18`."""
+    angles = torch.cat([2 * torch.pi * k * x for k in (1, 2, 4)], -1)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class CrystalNetwork(nn.Module):
+    """Encoder, decoder and property heads.
+
+    Args:
+        size: See `Size`.
+        properties: Names of the property heads.
+    """
+
+    chemistry: Tensor
+    sites: Tensor
+    used: Tensor
+    atoms: Tensor
+    lattice_mean: Tensor
+    lattice_scale: Tensor
+
+    def __init__(self, size: Size, properties: tuple[str, ...]) -> None:
+        super().__init__()
+        self.size, self.properties = size, properties
+        d = size.width
+        features, used, atoms = position_table()
+        for name, table in (
+            ("chemistry", element_table()), ("sites", features), ("used", used), ("atoms", atoms)
+        ):
+            values = torch.tensor(np.asarray(table), dtype=torch.float32)
+            self.register_buffer(name, values, persistent=False)
+        self.register_buffer("lattice_mean", torch.zeros(LATTICE))
+        self.register_buffer("lattice_scale", torch.ones(LATTICE))
+        self.group_embedding = nn.Embedding(GROUPS, d)
+        self.site_embedding = nn.Embedding(GROUPS * (MAX_POSITIONS + 1), 24)
+        self.site_features = nn.Linear(24 + features.shape[-1], d)
+        self.element_embedding = nn.Embedding(MAX_Z + 1, d)
+        self.element_features = nn.Linear(self.chemistry.shape[-1], d)
+        self.coordinates = nn.Linear(18, d)
+        self.lattice_in = nn.Linear(LATTICE, d)
+        self.composition_in = nn.Linear(d, d)
+
+        def stack(layers: int) -> nn.TransformerEncoder:
+            layer = nn.TransformerEncoderLayer(
+                d, size.heads, 4 * d, 0.0, "gelu", batch_first=True, norm_first=True
+            )
+            return nn.TransformerEncoder(
+                layer, layers, norm=nn.LayerNorm(d), enable_nested_tensor=False
+            )
+
+        self.encoder, self.decoder = stack(size.encoder), stack(size.decoder)
+        self.to_latent = nn.Linear(d, 2 * size.latent)
+        self.from_latent = _mlp(size.latent, 2 * d, Z_TOKENS * d)
+        self.latent_everywhere = nn.Linear(size.latent, d)
+        self.order = nn.Parameter(torch.randn(Z_TOKENS + 1 + MAX_ORBITS, d) * 0.05)
+        self.group_out = _mlp(d, d, GROUPS)
+        self.site_out = nn.Linear(d, d)
+        self.stop_out = nn.Linear(d, 1)
+        self.element_out = _mlp(2 * d, d, d)
+        self.element_bias = nn.Parameter(torch.zeros(MAX_Z + 1))
+        self.free_out = _mlp(3 * d, d, 6)
+        self.lattice_out = _mlp(2 * d + size.latent, 2 * d, LATTICE)
+        self.property_out = nn.ModuleList(_mlp(size.latent, 64, 1) for _ in properties)
+
+    # tokens ------------------------------------------------------------------------------------
+    def _site(self, group: Tensor, position: Tensor) -> Tensor:
+        group = group.reshape(-1, *[1] * (position.dim() - 1)).expand_as(position)
+        learnt = self.site_embedding(group * (MAX_POSITIONS + 1) + position)
+        out: Tensor = self.site_features(torch.cat([learnt, self.sites[group, position]], -1))
+        return out
+
+    def _elements(self) -> Tensor:
+        out: Tensor = self.element_embedding.weight + self.element_features(self.chemistry)
+        return out
+
+    def _orbits(self, t: Tokens) -> Tensor:
+        real = (t.position != NO_POSITION)[..., None]
+        out: Tensor = (
+            self._site(t.group, t.position)
+            + self._elements()[t.element]
+            + self.coordinates(_waves(t.free))
+        ) * real
+        return out
+
+    def _composition(self, t: Tokens) -> Tensor:
+        count = self.atoms[t.group[:, None], t.position]
+        share = count / count.sum(1, keepdim=True).clamp(min=1)
+        return (self._elements()[t.element] * share[..., None]).sum(1)
+
+    # encoder -----------------------------------------------------------------------------------
+    def encode(self, t: Tokens) -> tuple[Tensor, Tensor]:
+        """Mean and log variance, each `n x latent`, of the posterior of z."""
+        cell = (t.lattice - self.lattice_mean) / self.lattice_scale
+        whole = self.group_embedding(t.group) + self.lattice_in(cell)
+        whole = whole + self.composition_in(self._composition(t))
+        tokens = torch.cat([whole[:, None], self._orbits(t)], 1)
+        blank = torch.cat(
+            [torch.zeros_like(t.group, dtype=torch.bool)[:, None], t.position == NO_POSITION], 1
+        )
+        pooled = self.encoder(tokens, src_key_padding_mask=blank)[:, 0]
+        mean, log_variance = self.to_latent(pooled).chunk(2, -1)
+        return mean, log_variance.clamp(-9, 3)
+
+    # decoder -----------------------------------------------------------------------------------
+    def _hidden(self, z: Tensor, t: Tokens | None, group: Tensor | None) -> Tensor:
+        """Decoder states: `Z_TOKENS` for z, then one for the group, then one for each orbit."""
+        parts = [self.from_latent(z).reshape(len(z), Z_TOKENS, -1)]
+        if group is not None:
+            parts.append(self.group_embedding(group)[:, None])
+        if t is not None:
+            parts.append(self._orbits(t))
+        x = torch.cat(parts, 1)
+        x = x + self.order[: x.shape[1]] + self.latent_everywhere(z)[:, None]
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+        out: Tensor = self.decoder(x, mask=mask)
+        return out
+
+    def _site_logits(self, h: Tensor, group: Tensor, filled: Tensor) -> Tensor:
+        """Logits `n x k x 28` over positions and the end, `filled` (`n x k x 27`) so far."""
+        every = torch.arange(MAX_POSITIONS, device=h.device).expand(len(group), -1)
+        keys = self._site(group, every)  # n x 27 x d
+        logits = torch.einsum("nkd,npd->nkp", self.site_out(h), keys) / self.size.width**0.5
+        atoms = self.atoms[group][:, None, :MAX_POSITIONS]  # n x 1 x 27
+        rigid = self.used[group][:, None, :MAX_POSITIONS].sum(-1) == 0
+        # positions come in ascending order, and a site without freedom holds one orbit
+        later = filled.flip(-1).cumsum(-1).flip(-1) > 0  # some orbit sits here or beyond
+        beyond = torch.cat([later[..., 1:], torch.zeros_like(later[..., :1])], -1)
+        banned = (atoms == 0) | beyond | (rigid & (filled > 0))
+        logits = logits.masked_fill(banned, -1e4)
+        return torch.cat([logits, self.stop_out(h)], -1)
+
+    def _element_logits(self, h: Tensor, site: Tensor) -> Tensor:
+        query = self.element_out(torch.cat([h, site], -1))
+        logits = query @ self._elements().T / self.size.width**0.5 + self.element_bias
+        dead = torch.zeros(MAX_Z + 1, dtype=torch.bool, device=h.device)
+        dead[0] = True
+        return logits.masked_fill(dead, -1e4)
+
+    def _free(self, h: Tensor, site: Tensor, element: Tensor) -> Tensor:
+        """Free coordinates as unit vectors, `... x 3 x 2` (cosine, sine)."""
+        out = self.free_out(torch.cat([h, site, self._elements()[element]], -1))
+        return F.normalize(out.unflatten(-1, (3, 2)), dim=-1, eps=1e-4)
+
+    def _lattice(self, last: Tensor, t: Tokens, z: Tensor) -> Tensor:
+        out: Tensor = self.lattice_out(torch.cat([last, self._composition(t), z], -1))
+        return out
+
+    def predict(self, z: Tensor) -> Tensor:
+        """Predicted properties (standardised), `n x p`, of latent vectors `n x latent`."""
+        return torch.cat([head(z) for head in self.property_out], -1)
+
+    def losses(self, t: Tokens, z: Tensor) -> dict[str, Tensor]:
+        """Reconstruction losses, each `n`, of crystals from their latent vectors `n x latent`."""
+        real = t.position != NO_POSITION
+        count = real.sum(1)
+        h = self._hidden(z, t, t.group)
+        group = F.cross_entropy(self.group_out(h[:, Z_TOKENS - 1]), t.group, reduction="none")
+        steps = h[:, Z_TOKENS:]  # the state before orbit i predicts orbit i; one more for the end
+        hot = F.one_hot(t.position, MAX_POSITIONS + 1)[..., :MAX_POSITIONS].cumsum(1)
+        filled = torch.cat([torch.zeros_like(hot[:, :1]), hot], 1)
+        logits = self._site_logits(steps, t.group, filled)
+        target = torch.cat([t.position, torch.full_like(t.position[:, :1], NO_POSITION)], 1)
+        asked = torch.arange(target.shape[1], device=z.device) <= count[:, None]
+        site = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+        site = (site.view_as(target) * asked).sum(1)
+        before, keys = steps[:, :-1], self._site(t.group, t.position)
+        element_logits = self._element_logits(before, keys)
+        element = F.cross_entropy(
+            element_logits.flatten(0, 1), t.element.flatten(), reduction="none"
+        )
+        element = (element.view_as(t.element) * real).sum(1)
+        unit = self._free(before, keys, t.element)
+        angle = 2 * torch.pi * t.free
+        used = self.used[t.group[:, None], t.position]
+        cosine = unit[..., 0] * angle.cos() + unit[..., 1] * angle.sin()
+        free = ((1 - cosine) * used).sum((1, 2))
+        last = steps.gather(1, count[:, None, None].expand(-1, 1, steps.shape[-1]))[:, 0]
+        cell = (t.lattice - self.lattice_mean) / self.lattice_scale
+        lattice = ((self._lattice(last, t, z) - cell) ** 2).sum(1)
+        return {"group": group, "site": site, "element": element, "free": free, "lattice": lattice}
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, max_atoms: int) -> Tokens:
+        """The most likely crystal of each latent vector `n x latent`, orbit by orbit."""
+        n, device = len(z), z.device
+        group_logits = self.group_out(self._hidden(z, None, None)[:, -1])
+        group_logits[:, 0] = -1e4
+        group = group_logits.argmax(-1)
+        position = torch.full((n, MAX_ORBITS), NO_POSITION, dtype=torch.long, device=device)
+        element = torch.zeros(n, MAX_ORBITS, dtype=torch.long, device=device)
+        free = torch.zeros(n, MAX_ORBITS, 3, device=device)
+        filled = torch.zeros(n, MAX_POSITIONS, device=device)
+        atoms = torch.zeros(n, device=device)
+        last = torch.zeros(n, self.size.width, device=device)
+        running = torch.arange(n, device=device)
+        for k in range(MAX_ORBITS + 1):
+            t = Tokens(
+                group[running], position[running, :k], element[running, :k], free[running, :k],
+                torch.zeros(len(running), LATTICE, device=device),
+            )
+            h = self._hidden(z[running], t if k else None, group[running])[:, -1]
+            last[running] = h
+            if k == MAX_ORBITS:
+                break
+            logits = self._site_logits(h[:, None], group[running], filled[running][:, None])[:, 0]
+            room = self.atoms[group[running], :MAX_POSITIONS] + atoms[running, None] <= max_atoms
+            logits[:, :MAX_POSITIONS] = logits[:, :MAX_POSITIONS].masked_fill(~room, -1e4)
+            chosen = logits.argmax(-1)
+            go = chosen != NO_POSITION
+            running, h, chosen = running[go], h[go], chosen[go]
+            if not len(running):
+                break
+            site = self._site(group[running], chosen[:, None])[:, 0]
+            z_chosen = self._element_logits(h, site).argmax(-1)
+            unit = self._free(h, site, z_chosen)
+            u = torch.atan2(unit[..., 1], unit[..., 0]) / (2 * torch.pi) % 1.0
+            position[running, k], element[running, k] = chosen, z_chosen
+            free[running, k] = u * self.used[group[running], chosen]
+            filled[running, chosen] += 1
+            atoms[running] += self.atoms[group[running], chosen]
+        t = Tokens(group, position, element, free, torch.zeros(n, LATTICE, device=device))
+        cell = self._lattice(last, t.trimmed(), z) * self.lattice_scale + self.lattice_mean
+        return Tokens(group, position, element, free, cell)

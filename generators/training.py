@@ -1,0 +1,174 @@
+"""Training and evaluating generators from recipes and files."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from generators import load_generator
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from generators.crystals.dataset import Row
+    from generators.crystals.generator import CrystalGenerator
+
+RECIPES = Path(__file__).parent / "recipes"
+PRIOR_SAMPLES = 1000
+
+
+def load_recipe(name_or_path: str | Path) -> dict[str, Any]:
+    """A training recipe by its name among the shipped ones, or by its path.
+
+    Raises:
+        FileNotFoundError: There is no such recipe.
+        ValueError: The file is not a recipe.
+    """
+    path = RECIPES / f"{name_or_path}.yaml"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise FileNotFoundError(f"there is no recipe {str(name_or_path)!r}; shipped: {shipped}")
+    recipe = YAML(typ="safe", pure=True).load(path.read_text())
+    wanted = {"name", "max_atoms", "held_out", "seed", "network", "training", "sources"}
+    if not isinstance(recipe, dict) or not wanted <= set(recipe):
+        raise ValueError(f"{path} is no recipe: it needs the keys {', '.join(sorted(wanted))}")
+    return recipe
+
+
+def train_generator(
+    recipe: str | Path,
+    data: Path,
+    out: Path,
+    device: str = "cpu",
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    workers: int = 2,
+) -> Path:
+    """Train a generator and write its weights and card.
+
+    Args:
+        recipe: Name or path of a recipe.
+        data: Folder that holds the files of the recipe.
+        out: Path of the `.safetensors` file; the card goes beside it.
+        device: Where to train.
+        on_epoch: Called with the epoch and its mean losses.
+        workers: Processes that read and match crystals.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        FileNotFoundError: The recipe or a file of it is absent.
+        ValueError: The recipe is not one.
+    """
+    from generators.crystals.dataset import load_dataset
+    from generators.crystals.generator import CrystalGenerator
+    from generators.crystals.training import train
+
+    plan = load_recipe(recipe)
+    dataset = load_dataset(plan, data, workers)
+    rows = [row for row in dataset.rows if not row.held_out]
+    held = [row for row in dataset.rows if row.held_out]
+    trained = train(plan, rows, device, on_epoch)
+    card = {
+        "name": plan["name"],
+        "description": plan.get("description", ""),
+        "kind": "crystals",
+        "parent": None,
+        "recipe": plan,
+        "data": {
+            "sha256": dataset.sha256,
+            "rows": len(rows),
+            "held_out_rows": len(held),
+            "skipped": dict(dataset.skipped),
+            "sources": [
+                {k: s[k] for k in ("file", "licence", "citation")} for s in plan["sources"]
+            ],
+        },
+        "trained_with": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "pymatgen", "spglib")},
+        },
+        "metrics": {},
+    }
+    CrystalGenerator.save(trained, card, out)
+    # measured on what was written, half precision and all
+    generator = CrystalGenerator.load(out, device)
+    card["metrics"] = measure(generator, held, workers)
+    CrystalGenerator.save(trained, card, out)
+    return out
+
+
+def measure(
+    generator: CrystalGenerator, held: Sequence[Row], workers: int = 2
+) -> dict[str, Any]:
+    """Metrics of a generator on held-out rows: reconstruction by source, prior, property heads."""
+    import numpy as np
+
+    from generators.crystals.metrics import evaluate_prior, evaluate_reconstruction
+
+    sources = sorted({row.source for row in held})
+    by_source = {
+        source: evaluate_reconstruction(
+            generator, [r.structure for r in held if r.source == source], workers
+        )
+        for source in sources
+    }
+    everything = evaluate_reconstruction(generator, [r.structure for r in held], workers)
+    predicted = generator.predict([r.structure for r in held])
+    heads = {}
+    for name, values in predicted.items():
+        known = np.array([r.properties.get(name, np.nan) for r in held])
+        has = ~np.isnan(known)
+        if has.sum() > 2:
+            error = values[has] - known[has]
+            heads[name] = {
+                "crystals": int(has.sum()),
+                "mae": float(np.abs(error).mean()),
+                "r2": float(1 - (error**2).mean() / known[has].var()),
+            }
+    return {
+        "held_out": everything,
+        "held_out_by_source": by_source,
+        "prior": evaluate_prior(generator, PRIOR_SAMPLES),
+        "property_heads": heads,
+    }
+
+
+def evaluate_generator(
+    name_or_path: str | Path, data: Path | None = None, limit: int | None = None, workers: int = 2
+) -> dict[str, Any]:
+    """Reconstruction of the crystals of a file, and validity of prior samples.
+
+    Args:
+        name_or_path: Of the generator.
+        data: A `.csv.gz` with a `cif` column, a `.json.gz` with structures or a zip of CIFs; without
+            it only the prior is looked at.
+        limit: Crystals to read from the start of the file.
+        workers: Processes that match crystals.
+
+    Raises:
+        FileNotFoundError: The generator or the file is absent.
+        ValueError: The file's kind is not known.
+    """
+    from itertools import islice
+
+    from generators.crystals.dataset import read_table
+    from generators.crystals.generator import CrystalGenerator
+    from generators.crystals.metrics import evaluate_prior, evaluate_reconstruction
+
+    generator = load_generator(name_or_path)
+    assert isinstance(generator, CrystalGenerator)
+    found: dict[str, Any] = {"prior": evaluate_prior(generator, PRIOR_SAMPLES)}
+    if data is not None:
+        structures: list[Structure] = [s for s, _ in islice(read_table(data), limit)]
+        small = [s for s in structures if len(s) <= generator.max_atoms]
+        found["reconstruction"] = evaluate_reconstruction(generator, small, workers)
+        found["too_large"] = len(structures) - len(small)
+    return found

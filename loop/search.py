@@ -1,0 +1,203 @@
+"""Where to look: a pool of decoded designs that evolves towards the ones most worth evaluating.
+
+Every design is decoded, screened and featurised before it is scored, so the score is always that of
+the design that would really be made, never that of the code it came from. (Scoring codes instead is
+what misleads latent-space optimisers: see [Moss2025]_.) Moves are made in code space, from the
+codes of the best designs: small steps, large steps, and crosses between two of them.
+
+.. [Moss2025] H. B. Moss, S. W. Ober and T. Diethe, Return of the Latent Space COWBOYS: Re-thinking
+   the use of VAEs for Bayesian Optimisation of Structured Spaces. ICML 2025.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from generators.base import EncodeError
+from loop.front import counts, pareto_mask, utilities
+from loop.problem import Problem
+from loop.screening import screen
+from loop.space import Design, DesignSpace
+
+Score = Callable[[np.ndarray], np.ndarray]
+
+
+def encodable(
+    function: Callable[[list[Design]], np.ndarray], designs: Sequence[Design]
+) -> tuple[np.ndarray, list[int]]:
+    """Rows of `function` for the designs that an axis can represent, and their positions."""
+    parts: list[np.ndarray] = []
+    kept: list[int] = []
+    left = list(range(len(designs)))
+    while True:
+        try:
+            parts.append(function([designs[i] for i in left]))
+            return np.vstack(parts), kept + left
+        except EncodeError as error:
+            good = left[: error.index]
+            if good:
+                parts.append(function([designs[i] for i in good]))
+            kept, left = kept + good, left[error.index + 1 :]
+
+
+class Pool:
+    """Decoded designs that passed the screen, no two with the same features.
+
+    Attributes:
+        designs: n designs.
+        codes: n x width, the codes they were decoded from.
+        X: n x f features.
+        origins: n words: how each was found.
+        refused: how many designs each rule kept out.
+        decoded: codes decoded so far.
+    """
+
+    def __init__(self, problem: Problem, seed: int) -> None:
+        space = problem.space
+        self._problem, self._seed = problem, seed
+        self.designs: list[Design] = []
+        self.codes = np.empty((0, space.width))
+        self.X = np.empty((0, len(space.feature_names)))
+        self.origins: list[str] = []
+        self.refused: Counter[str] = Counter()
+        self.decoded = 0
+        self._fingerprints: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self.designs)
+
+    def add(self, codes: np.ndarray, origin: str) -> None:
+        """Decode codes and keep the designs that are valid and new to the pool."""
+        if not len(codes):
+            return
+        self.decoded += len(codes)
+        found = self._problem.space.decode(codes, self._seed)
+        kept, refused = screen(found, self._problem.screen)
+        self.refused += refused
+        designs = [d for d in (found[i] for i in kept) if d is not None]
+        X, encoded = encodable(self._problem.space.features, designs)
+        self.refused["cannot be encoded"] += len(designs) - len(encoded)
+        rows = []
+        for row, x in enumerate(X):
+            fingerprint = np.round(x, 6).tobytes()
+            if bool(np.isfinite(x).all()) and fingerprint not in self._fingerprints:
+                self._fingerprints.add(fingerprint)
+                rows.append(row)
+        self.designs += [designs[encoded[row]] for row in rows]
+        self.codes = np.vstack([self.codes, codes[[kept[encoded[row]] for row in rows]]])
+        self.X = np.vstack([self.X, X[rows]])
+        self.origins += [origin] * len(rows)
+
+
+def good_rows(problem: Problem, outcomes: np.ndarray, n: int) -> list[int]:
+    """Positions of the n most promising outcomes: front by front, then by least violation."""
+    left = np.array(outcomes, dtype=np.float64)
+    chosen: list[int] = []
+    while len(chosen) < n and counts(problem, left).any():
+        layer = np.flatnonzero(pareto_mask(problem, left))
+        chosen += layer.tolist()
+        left[layer] = np.nan
+    known = np.isfinite(left).sum(axis=1) > 0
+    violation = np.zeros(len(left))
+    for c in problem.constraints:
+        y = np.asarray(outcomes, dtype=np.float64)[:, problem.metrics.index(c.metric)]
+        spread = float(np.nanstd(y)) if np.isfinite(y).any() else 0.0
+        excess = np.maximum(y - c.bound if c.op == "<=" else c.bound - y, 0.0)
+        violation += np.nan_to_num(excess, nan=np.inf) / (spread or 1.0)
+    best = np.nan_to_num(utilities(problem, outcomes), nan=-np.inf)[:, 0]
+    rest = [i for i in np.lexsort((-best, violation)) if known[i] and i not in chosen]
+    return (chosen + [int(i) for i in rest])[:n]
+
+
+def spread_out(X: np.ndarray, scores: np.ndarray, n: int, among: int) -> np.ndarray:
+    """Of the `among` best rows the best one, then those farthest from each other: n positions."""
+    elite = np.argsort(-scores, kind="stable")[:among]
+    if len(elite) <= n:
+        return elite
+    points = X[elite] / np.maximum(X.std(axis=0), 1e-9)
+    distance = np.full(len(elite), np.inf)
+    chosen = [0]
+    while len(chosen) < n:
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        chosen.append(int(np.argmax(distance)))
+    return elite[chosen]
+
+
+def steps(n: int, bounds: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    """N step sizes, uniform on a log scale: fine and coarse moves in one round."""
+    return np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]), n))
+
+
+def explore(
+    pool: Pool,
+    space: DesignSpace,
+    good: np.ndarray,
+    *,
+    jitter: int,
+    cross: int,
+    step: tuple[float, float],
+    rng: np.random.Generator,
+) -> None:
+    """Fill the pool with moves around good designs and crosses between them.
+
+    Args:
+        pool: filled in place.
+        space: the design space.
+        good: g x width codes.
+        jitter: number of moves.
+        cross: number of crosses (none where g < 2).
+        step: smallest and largest step size.
+        rng: the draws.
+    """
+    if not len(good):
+        return
+    origin = good[np.arange(jitter) % len(good)]
+    pool.add(space.jitter(origin, steps(jitter, step, rng), rng), "jitter")
+    if len(good) > 1:
+        pairs = rng.integers(len(good), size=(cross, 2))
+        pool.add(space.mix(good[pairs[:, 0]], good[pairs[:, 1]], rng), "crossover")
+
+
+def evolve(
+    pool: Pool,
+    space: DesignSpace,
+    score: Score,
+    *,
+    rounds: int,
+    children: int,
+    parents: int,
+    step: tuple[float, float],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Move on from the pool's best designs, again and again.
+
+    Args:
+        pool: grows in place.
+        space: the design space.
+        score: features (q x f) to q scores, larger is better.
+        rounds: times to repeat.
+        children: moves a round; a quarter of them are crosses.
+        parents: best designs that each round moves from, chosen apart from each other.
+        step: smallest and largest step size.
+        rng: the draws.
+
+    Returns:
+        Scores of the whole pool.
+    """
+    scores = score(pool.X)
+    for _ in range(rounds):
+        best = spread_out(pool.X, scores, parents, among=4 * parents)
+        codes = pool.codes[best]
+        if not len(codes):
+            break
+        moves = children - children // 4
+        origin = codes[np.arange(moves) % len(codes)]
+        pairs = rng.integers(len(codes), size=(children - moves, 2))
+        before = len(pool)
+        pool.add(space.jitter(origin, steps(moves, step, rng), rng), "local search")
+        pool.add(space.mix(codes[pairs[:, 0]], codes[pairs[:, 1]], rng), "local search")
+        scores = np.concatenate([scores, score(pool.X[before:])])
+    return scores

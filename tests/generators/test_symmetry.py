@@ -1,0 +1,52 @@
+"""Space groups worked out from their operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from generators.crystals.symmetry import free_parameters, operations, space_group
+
+# International Tables A: number of Wyckoff positions and index of the normalizer's origins
+KNOWN_POSITIONS = {1: 1, 2: 9, 14: 5, 47: 27, 62: 4, 139: 15, 166: 9, 194: 12, 221: 14, 225: 12, 230: 8}
+
+
+@pytest.mark.parametrize(("number", "count"), KNOWN_POSITIONS.items())
+def test_number_of_positions(number: int, count: int) -> None:
+    assert len(space_group(number).positions) == count
+
+
+@pytest.mark.slow
+def test_every_group_has_the_positions_of_the_international_tables() -> None:
+    assert sum(len(space_group(n).positions) for n in range(1, 231)) == 1731
+
+
+@pytest.mark.parametrize("number", [5, 12, 62, 152, 166, 194, 216, 227])
+def test_a_position_makes_its_multiplicity_of_distinct_sites(number: int) -> None:
+    group = space_group(number)
+    for position in group.positions:
+        sites = position.sites(np.array([0.1234, 0.2718, 0.3819]))
+        off = sites[:, None] - sites[None]
+        off = np.abs(off - np.round(off)).max(-1) + np.eye(len(sites))
+        assert len(sites) == position.multiplicity
+        assert off.min() > 1e-3
+        found = free_parameters(position, sites, 1e-6)
+        assert len(found) >= 1
+
+
+def test_sodium_chloride_positions_exchange_under_the_normalizer() -> None:
+    # Fm-3m: an origin shift by half exchanges 4a and 4b (International Tables A, 3.5)
+    group = space_group(225)
+    assert sum(len(origins) for _, origins in group.normalizer) == 2
+
+
+def test_polar_axes() -> None:
+    assert space_group(1).polar == (0, 1, 2)
+    assert space_group(186).polar == (2,)
+    assert space_group(225).polar == ()
+
+
+@pytest.mark.parametrize("number", [0, 231, -1])
+def test_unknown_number(number: int) -> None:
+    with pytest.raises(ValueError, match="1 to 230"):
+        operations(number)
