@@ -50,7 +50,7 @@ def run_campaign(spec: Spec, work: Path) -> tuple[np.ndarray, dict[str, Any]]:
         trials, readings = campaign.trials(), campaign.observations()
         metrics = campaign.goals.metrics
         outcomes = np.full((len(trials), len(metrics)), np.nan)
-        where = {int(t): i for i, t in enumerate(trials["trial"])}
+        where = {int(t): i for i, t in enumerate(trials.index)}
         for row in readings[~readings["superseded"]].itertuples():
             if row.metric in metrics:
                 outcomes[where[int(row.trial)], metrics.index(row.metric)] = row.mean

@@ -149,6 +149,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return current().interrupted()
         except BrokenPipeError:
             raise
+        except SystemExit:
+            return 141  # by rich, which so ends a help text that nobody reads
         # Whatever else comes is a defect: one line and a traceback to send, not a page of it.
         except Exception as error:
             return current().defect(error)
@@ -174,8 +176,7 @@ def _misused(error: typer.TyperException) -> int:
     message = getattr(error, "format_message", error.__str__)()
     if type(error).__name__ == "NoArgsIsHelpError":
         if not out.json:
-            print(message, file=sys.stderr)
-            return 2
+            return 2  # the help is shown by now
         message = "a command is missing"
     return out.error(
         UsageError(

@@ -224,13 +224,26 @@ def _is_spec(which: str) -> bool:
 
 def _opened(which: str, db: str | None) -> Campaign:
     """The campaign of a name or of a spec, as it is in the database."""
-    from campaigns.campaign import Campaign
-
     if _is_spec(which):
         from campaigns.spec import load_spec
 
         which = load_spec(which).campaign
-    return Campaign.open(which, db)
+    return _named(which, db)
+
+
+def _named(name: str, db: str | None) -> Campaign:
+    """The campaign of a name; or a hint where the spec may be that was meant."""
+    from campaigns.campaign import Campaign
+
+    try:
+        return Campaign.open(name, db)
+    except UsageError as error:
+        specs = sorted(Path().glob(f"{name}.y*ml"))
+        if Path(name).is_dir():
+            specs = sorted(Path(name).glob("*.y*ml"))
+        if specs:
+            error.hint = f"did you mean {specs[0]}?"
+        raise
 
 
 def _begun(which: str, db: str | None, seed: int | None, out: Output) -> Campaign:
@@ -245,7 +258,7 @@ def _begun(which: str, db: str | None, seed: int | None, out: Output) -> Campaig
                 unchanged=f"the campaign {which!r}",
                 hint="leave --seed out, or name a spec",
             )
-        return Campaign.open(which, db)
+        return _named(which, db)
     from campaigns.spec import load_spec
 
     spec = load_spec(which)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import io
+import logging
 import os
 import platform
+import re
 import shutil
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
@@ -25,8 +30,8 @@ from campaigns.errors import MatloopError
 
 Verdict = Literal["ok", "broken", "absent"]
 
-# What is imported, by the name under which it is installed.
-_MODULES = {"ax-platform": "ax", "ruamel.yaml": "ruamel.yaml", "huggingface-hub": "huggingface_hub"}
+# What is imported of a distribution, where it is not its name.
+_MODULES = {"ax-platform": "ax", "ruamel-yaml": "ruamel.yaml"}
 _OPTIONAL = {
     "psycopg": ("psycopg", "lab", "campaigns in PostgreSQL"),
     "atomate2": ("atomate2", "dft", "DFT workflows"),
@@ -35,6 +40,7 @@ _OPTIONAL = {
     "bofire": ("bofire", "benchmarks", "comparison with BoFire"),
 }
 _ROOM = 2**30
+_MGO_ENERGY, _MGO_DENSITY = -3.06, 3.47  # eV/atom, g/cm^3
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,10 @@ def _checks(db: str | None) -> Iterator[Check]:
 
     yield _tried("matloop", _matloop)
     yield _tried("machine", _machine)
-    for name in _required():
-        yield _tried(name, partial(_package, name))
+    packages = [_tried(name, partial(_package, name)) for name in _required()]
+    yield from (check for check in packages if check.verdict != "ok")
+    told = ", ".join(f"{check.name} {check.told}" for check in packages if check.verdict == "ok")
+    yield Check("packages", "ok", told, seconds=round(sum(c.seconds for c in packages), 2))
     yield _tried("torch device", _device)
     names = generator_names()
     if not names:
@@ -104,8 +112,7 @@ def _tried(name: str, check: Callable[[], tuple[str, Verdict] | str]) -> Check:
     began = time.monotonic()
     verdict: Verdict
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             found = check()
     except MatloopError as error:
         return Check(name, "broken", f"{error.what}: {error.why}", error.hint)
@@ -117,6 +124,20 @@ def _tried(name: str, check: Callable[[], tuple[str, Verdict] | str]) -> Check:
         return Check(name, "broken", line[:300], "--debug shows where")
     told, verdict = found if isinstance(found, tuple) else (found, "ok")
     return Check(name, verdict, told, seconds=round(time.monotonic() - began, 2))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libraries from telling of their own troubles, of which most are none."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    heard = io.StringIO()
+    try:
+        with warnings.catch_warnings(), redirect_stdout(heard), redirect_stderr(heard):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _matloop() -> str:
@@ -145,12 +166,8 @@ def _cores() -> int:
 def _required() -> list[str]:
     """The distributions that matloop needs."""
     lines = [line for line in metadata.requires("matloop") or () if "extra ==" not in line]
-    names = (line.split(";")[0].split("[")[0] for line in lines)
-    return ["".join(c for c in _until(name, "<>=!~ ")) for name in names]
-
-
-def _until(text: str, marks: str) -> str:
-    return text[: min((i for i, c in enumerate(text) if c in marks), default=len(text))]
+    names = (re.split(r"[\s\[<>=!~;]", line, maxsplit=1)[0] for line in lines)
+    return sorted(name.replace(".", "-") for name in names)
 
 
 def _package(name: str) -> str:
@@ -190,11 +207,22 @@ def _generator(name: str) -> str:
 
 
 def _potential() -> str:
+    """Relax rock salt, whose energy and density by CHGNet are known."""
+    from pymatgen.core import Lattice, Structure
+
     from loop.evaluators import make_evaluator
 
+    crystal = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(4.3), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    design = {"crystal": {"cif": crystal.to(fmt="cif")}}
     evaluator = make_evaluator({"with": "potential", "model": "chgnet"})
-    evaluator.prepare()
-    return f"gives {', '.join(evaluator.metrics())}"
+    found = evaluator.evaluate(design, ["formation_energy", "density"], 0)
+    energy, density = (found.measurements[m].mean for m in ("formation_energy", "density"))
+    told = f"MgO has {energy:.2f} eV/atom and {density:.2f} g/cm^3 by it"
+    if abs(energy - _MGO_ENERGY) > 0.02 or abs(density - _MGO_DENSITY) > 0.02:
+        raise ValueError(f"{told}, and should have {_MGO_ENERGY} and {_MGO_DENSITY}")
+    return f"{told}, as it should, in {found.seconds:.1f} s"
 
 
 def _database(db: str | None) -> tuple[str, Verdict]:

@@ -7,16 +7,13 @@ import json as json_format
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from campaigns.cli_options import Json, UnusedDb
 from campaigns.cli_output import begin
 from campaigns.errors import MatloopError, UsageError, did_you_mean, quoted
-
-if TYPE_CHECKING:
-    from generators.base import Generator
 
 generators = typer.Typer(
     name="generators",
@@ -49,7 +46,7 @@ def list_(db: UnusedDb = None, json: Json = False) -> None:
 
 @generators.command()
 def show(name: Name, db: UnusedDb = None, json: Json = False) -> None:
-    """Show a generator's model card: data, licence, recipe, metrics on held-out rows."""
+    """Show a model card: data, licences, figures on held-out rows."""
     out = begin("generators show", json)
     card = _card(name)
     told = _summary(card)
@@ -82,11 +79,13 @@ def sample(
 ) -> None:
     """Draw designs from a generator's prior."""
     out = begin("generators sample", json)
+    from campaigns.spec_environment import load_latent
     from campaigns.write_file import make_folder, write_whole
 
     if folder is not None:
         make_folder(folder)
-    generator = _load(name)
+    _check_name(name)
+    generator = load_latent(name)
     told: list[dict[str, Any]] = []
     for i, design in enumerate(generator.sample(n, seed=seed)):
         if design is None:
@@ -126,8 +125,13 @@ def evaluate(
     db: UnusedDb = None,
     json: Json = False,
 ) -> None:
-    """Measure a generator: what comes back of a file's crystals, and how many draws are valid."""
+    """Measure how well a generator keeps and draws crystals.
+
+    It encodes the crystals of a file and decodes them again: how many come back? And how many
+    draws from its prior are valid?
+    """
     out = begin("generators evaluate", json)
+    _check_name(name)
     out.note(f"measuring {name}")
     with _explained(name):
         from generators.training import evaluate_generator
@@ -158,7 +162,10 @@ def train(
     db: UnusedDb = None,
     json: Json = False,
 ) -> None:
-    """Train a generator by a recipe; write its weights, and its model card beside them."""
+    """Train a generator by a recipe.
+
+    Writes its weights, and its model card beside them.
+    """
     out = begin("generators train", json)
     from campaigns.write_file import check_writable, make_folder
 
@@ -233,16 +240,16 @@ def _summary(card: dict[str, Any]) -> dict[str, Any]:
 def _unknown(name: str) -> UsageError:
     from campaigns.spec_environment import generator_names
 
-    hint = did_you_mean(name, generator_names()) or "or give the path of a .safetensors file"
+    hint = did_you_mean(name, generator_names()) or "give the path of a .safetensors file"
     return UsageError(f"there is no generator {quoted(name)}", hint=hint)
 
 
-def _load(name: str) -> Generator:
-    from campaigns.spec_environment import generator_names, load_latent
+def _check_name(name: str) -> None:
+    """Refuse what is neither the name of a generator nor a path, before anything is loaded."""
+    from campaigns.spec_environment import generator_names
 
     if name not in generator_names() and not name.endswith(".safetensors"):
         raise _unknown(name)
-    return load_latent(name)
 
 
 @contextmanager
@@ -267,5 +274,10 @@ def _lines(values: dict[str, Any], indent: str) -> Iterator[str]:
             yield f"{indent}{key}:"
             yield from _lines(value, indent + "  ")
         else:
-            shown = f"{value:.4g}" if isinstance(value, float) else value
-            yield f"{indent}{key}: {shown}"
+            yield f"{indent}{key}: {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " to ".join(map(_shown, value)) if len(value) == 2 else ", ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

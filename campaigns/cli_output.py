@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from campaigns._version import __version__
 from campaigns.errors import MatloopError
+from campaigns.strict import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -51,9 +52,13 @@ class Output:
         """A rich console on the narration, or on another stream."""
         from rich.console import Console
 
+        class Piped(Console):
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError  # rich would end the process itself
+
         stream = stream or self.narration
         width = None if stream.isatty() else _PIPED_WIDTH
-        return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+        return Piped(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
     def note(self, text: str) -> None:
         """Tell a person something, on a line of its own, at once."""
@@ -121,7 +126,7 @@ class Output:
         )
 
     def _document(self, content: dict[str, Any]) -> None:
-        document = {"matloop": __version__, "schema": SCHEMA} | content
+        document = plain({"matloop": __version__, "schema": SCHEMA} | content)
         print(json.dumps(document, allow_nan=False, ensure_ascii=False, indent=2), flush=True)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from campaigns.cli_output import Output
-from campaigns.cli_tables import best, number, plural, table, titled
+from campaigns.cli_tables import best, counted, number, plural, table, titled
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -91,8 +91,12 @@ class Progress:
         """Take in an event; the lines that tell of it."""
         lines = _TELL.get(event["kind"], _tell_nothing)(self, event["payload"])
         if event["kind"] in ("trial_completed", "run_started"):
-            now = best(self._campaign.status(self._budget), self._campaign.spec)
-            if now and now != self._best:
+            status = self._campaign.status(self._budget)
+            now = best(status, self._campaign.spec)
+            if event["kind"] == "run_started":
+                if 0 < status["counted"] < self._budget:
+                    lines.append(f"goes on with {counted(status)}")
+            elif now and now != self._best:
                 lines.append(f"  best so far: {now}")
             self._best = now
         return lines
@@ -164,7 +168,8 @@ class Progress:
         return [f"trial {payload['trial']} is {row.status} by hand: its result is not used"]
 
     def _interrupted(self, payload: Mapping[str, Any]) -> list[str]:
-        return [f"interrupted; {plural(len(payload['again']), 'trial')} will be made again"]
+        again = len(payload["again"])
+        return [f"interrupted; {plural(again, 'trial')} will be made again"] if again else []
 
     # On a terminal
 

@@ -48,7 +48,11 @@ def table(*columns: str, numeric: Sequence[str] = (), title: str | None = None) 
 
 def counted(status: Mapping[str, Any]) -> str:
     """`12 of 40 trials: 9 completed, 1 failed, 2 running`."""
-    counts = [f"{n} {name}" for name, n in status["counts"].items() if n]
+    counts = [
+        plural(n, "candidate") if name == "candidate" else f"{n} {name}"
+        for name, n in status["counts"].items()
+        if n
+    ]
     told = f"{status['counted']} of {plural(status['budget'], 'trial')}"
     return f"{told}: {', '.join(counts)}" if counts else told
 
@@ -92,7 +96,7 @@ def front_table(front: pd.DataFrame, units: Mapping[str, str]) -> RenderableType
     """The trials that no other beats, with what was measured of them."""
     metrics = [titled(metric, unit) for metric, unit in units.items()]
     shown = front.head(_MOST_FRONT)
-    title = "the front" if len(front) > 1 else None
+    title = "the front"
     if len(shown) < len(front):
         title = f"the front (the first {len(shown)} of {len(front)} trials)"
     made = table("trial", "design", *metrics, numeric=["trial", *metrics], title=title)

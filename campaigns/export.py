@@ -131,7 +131,7 @@ def to_csv(campaign: Campaign, out: Path) -> Path:
 
 
 def to_json(campaign: Campaign, out: Path) -> Path:
-    """Write all that is known of a campaign as one JSON document (see ``docs/export.md``).
+    """Write all that is known of a campaign as one JSON document (see ``docs/cli.md``).
 
     Raises:
         MatloopError: The file cannot be written.

@@ -9,6 +9,7 @@ Ax knows no units: they are in the experiment's description and in each trial's 
 
 from __future__ import annotations
 
+import keyword
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ def ax_client(campaign: Campaign) -> Client:
     client = Client(random_seed=campaign.spec.seed)
     objective, bounds, dropped = _goals(problem)
     units = campaign.spec.metric_units()
-    told = ", ".join(f"{m} in {u}" for m, u in units.items())
+    told = ", ".join(f"{_ax_name(m)} in {u}" for m, u in units.items())
     without = f" Not taken over, since Ax cannot: {', '.join(dropped)}." if dropped else ""
     client.configure_experiment(
         name=campaign.name,
@@ -57,8 +58,10 @@ def ax_client(campaign: Campaign) -> Client:
         description=f"Exported by matloop {__version__}. Units: {told}.{without}",
     )
     client.configure_optimization(objective=objective, outcome_constraints=bounds or None)
-    others = set(units) - set(client._experiment.metrics)
+    others = {_ax_name(metric) for metric in units} - set(client._experiment.metrics)
     client.configure_tracking_metrics(sorted(others))
+    # Ax's analyses want to be told how Ax would go on; its own default, from the trials there are.
+    client.configure_generation_strategy(initialize_with_center=False)
     for trial, latent in zip(trials, latents, strict=True):
         _add(client, problem, trial, _point(campaign, trial, latent))
     return client
@@ -115,28 +118,37 @@ def _choice(values: Sequence[Any]) -> tuple[Any, Any]:
 def _goals(problem: Problem) -> tuple[str, list[str], list[str]]:
     """The objective, the constraints, and what of the goals cannot be said to Ax."""
     several = len(problem.objectives) > 1
-    terms: list[str] = []
+    up: dict[str, bool] = {}  # whether an objective is to be made large, by its name in Ax
     bounds: dict[tuple[str, str], float] = {}
     dropped: list[str] = []
-    goals = {o.metric: o.goal for o in problem.objectives}
-    wanted = [(c.metric, c.op, c.bound) for c in problem.constraints]
+    wanted = [(_ax_name(c.metric), c.op, c.bound) for c in problem.constraints]
     for objective in problem.objectives:
-        up = objective.goal == "maximize"
-        name = _distance(objective.metric) if objective.goal == "target" else objective.metric
-        terms.append(name if up else f"-{name}")
+        name = _distance(objective.metric) if objective.target is not None else objective.metric
+        name = _ax_name(name)
+        up[name] = objective.goal == "maximize"
         if objective.threshold is not None:
-            wanted.append((name, ">=" if up else "<=", objective.threshold))
+            wanted.append((name, ">=" if up[name] else "<=", objective.threshold))
     for name, op, value in wanted:
-        text = f"{name} {op} {value!r}"
-        worse = {"maximize": "<=", "minimize": ">="}.get(goals.get(name, ""))
-        is_objective = name.removeprefix("-") in [t.removeprefix("-") for t in terms]
-        if is_objective and (not several or op == worse):
-            dropped.append(text)
+        # Ax bounds objectives only among several, and only on the side of their worse values.
+        if name in up and not (several and (op == ">=") == up[name]):
+            dropped.append(f"{name} {op} {value!r}")
             continue
         known = bounds.get((name, op))
         tighter = max if op == ">=" else min
         bounds[name, op] = value if known is None else tighter(known, value)
-    return ", ".join(terms), [f"{n} {op} {v!r}" for (n, op), v in bounds.items()], dropped
+    objective_text = ", ".join(name if large else f"-{name}" for name, large in up.items())
+    return objective_text, [f"{n} {op} {v!r}" for (n, op), v in bounds.items()], dropped
+
+
+def _ax_name(metric: str) -> str:
+    """A metric as Ax may name it: its expressions take no names that sympy knows, as `E`."""
+    from ax.utils.common.string_utils import sanitize_name
+
+    try:
+        sanitize_name(metric, sanitize_parens=True)
+    except ValueError:
+        return f"{metric}_metric"
+    return f"{metric}_metric" if keyword.iskeyword(metric) else metric
 
 
 def _distance(metric: str) -> str:
@@ -223,18 +235,19 @@ def _data(
         if objective.target is not None and objective.metric in measured:
             mean, sem = measured[objective.metric]
             measured[_distance(objective.metric)] = (abs(mean - objective.target), sem)
-    return {m: mean if sem is None else (mean, sem) for m, (mean, sem) in measured.items()}
+    return {
+        _ax_name(m): mean if sem is None else (mean, sem) for m, (mean, sem) in measured.items()
+    }
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Ax from telling of every trial, and of its own old module paths."""
-    logger = logging.getLogger("ax")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        logging.disable(before)

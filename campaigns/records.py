@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from campaigns.store.models import Event, Observation, Trial
+from campaigns.strict import plain as plain
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-
-def plain(value: Any) -> Any:
-    """The same value in strict JSON's types: numpy's become Python's, NaN becomes None.
-
-    Raises:
-        TypeError: There is no such form.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):  # numpy's arrays and scalars
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    raise TypeError(f"a {type(value).__name__} has no JSON form: {value!r}")
 
 
 def trials_of(session: Session, campaign_id: int) -> list[Trial]:

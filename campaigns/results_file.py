@@ -238,7 +238,8 @@ class _Reader:
         if _agree(value, wanted):
             return
         hint = "are the rows mixed up? a design that was changed cannot be taken for this one"
-        what = f"trial {trial} has {name} {quoted(wanted)}, the file says {quoted(value)}"
+        shown = f"{wanted:.7g}" if isinstance(wanted, float) else quoted(wanted)
+        what = f"trial {trial} has {name} {shown}, the file says {quoted(value)}"
         self.sheet.wrong(what, hint, row=row, column=name)
 
     def _trial(self, value: Any, row: int) -> int | None:

@@ -382,7 +382,8 @@ class Runner:
             "interrupted",
             where=self._campaign.name,
             why=by,
-            unchanged=f"every finished evaluation; the {len(again)} that ran will be made again",
+            unchanged="every finished evaluation"
+            + (f"; the {len(again)} that ran will be made again" if again else ""),
             hint="run the same command again to go on",
         )
 

@@ -88,7 +88,6 @@ def not_written(path: Path, error: OSError) -> MatloopError:
     """The error of a file or folder that cannot be written."""
     return MatloopError(
         f"{path} cannot be written",
-        where=error.filename if isinstance(error.filename, str) else None,
         why=error.strerror or str(error),
         unchanged=UNCHANGED,
         hint="check the disk and the folder's permissions, or name another place with --out",

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from campaigns.spec_models import ChoiceAxis, RangeAxis
 from dashboards.calibration import Record
 from dashboards.facts import KINDS, Facts
-from dashboards.figures import Figure, Plot, Point, Scale, viridis
+from dashboards.figures import Figure, Plot, Point, Scale
 from dashboards.typography import (
     MINUS,
     design_name,
@@ -19,7 +18,6 @@ from dashboards.typography import (
     listed,
     name,
     number,
-    percent,
     plural,
     short,
     unit,
@@ -28,8 +26,6 @@ from loop.front import best_so_far, hypervolume_trace, reference_point, utilitie
 from loop.problem import Objective
 
 MOST_PAIRS = 6
-MOST_MAPS = 4
-MOST_PARAMETERS = 6
 _DRAWN_LAST = ("abandoned", "failed", "open", "part", "out", "ok", "front")
 
 
@@ -37,9 +33,9 @@ def better(objective: Objective) -> str:
     """The label of an objective's axis, with an arrow to the better side."""
     text = label(objective.metric, objective.unit)
     if objective.goal == "maximize":
-        return f"{text}  better →"
+        return f"{text} · better →"
     if objective.goal == "minimize":
-        return f"← better  {text}"
+        return f"← better · {text}"
     assert objective.target is not None
     return f"{text}, wanted {short(objective.target)}"
 
@@ -72,7 +68,7 @@ def _pair(facts: Facts, a: int, b: int) -> Figure:
     for objective, axis in ((first, "x"), (second, "y")):
         _bounds(plot, facts, objective, axis)
     shown = []
-    for row in _order(facts):
+    for row in drawing_order(facts):
         kind, (x, y) = facts.kinds[row], at[row]
         if kind == "abandoned" or not (math.isfinite(x) and math.isfinite(y)):
             continue
@@ -81,7 +77,7 @@ def _pair(facts: Facts, a: int, b: int) -> Figure:
         plot.mark(x, y, kind, facts.trials[row]["trial"])
         shown.append(kind)
     for row in np.flatnonzero(facts.front).tolist():
-        plot.name(float(at[row, 0]), float(at[row, 1]), _plain_name(facts, row))
+        plot.name(float(at[row, 0]), float(at[row, 1]), _short_name(facts, row))
     nowhere = [k for k, (x, y) in zip(facts.kinds, at, strict=True) if not math.isfinite(x + y)]
     lost = sum(k in ("failed", "open") for k in nowhere)
     if {"failed", "open"} & set(shown):
@@ -96,7 +92,7 @@ def _pair(facts: Facts, a: int, b: int) -> Figure:
         title,
         plot.render(f"pair{a}{b}", title, f"Scatter of {plural(len(shown), 'trial')}."),
         " ".join(caption),
-        _legend(shown),
+        legend(shown),
     )
 
 
@@ -116,7 +112,9 @@ def _staircase(plot: Plot, facts: Facts) -> str:
     stairs = [(x * signs[0], y * signs[1]) for x, y in points]
     plot.area([*stairs, (corner[0] * signs[0], corner[1] * signs[1])], "beaten")
     plot.line(stairs, "stairs")
-    return "Shaded: what the front beats, down to the reference point."
+    beyond = int(facts.front.sum()) - len(values)
+    text = "Shaded: what the front beats, down to the reference point."
+    return text + (f" {plural(beyond, 'trial')} of the front lie beyond it." if beyond else "")
 
 
 def _bounds(plot: Plot, facts: Facts, objective: Objective, axis: str) -> None:
@@ -167,7 +165,7 @@ def _hypervolume(facts: Facts) -> Figure:
     trace = hypervolume_trace(facts.problem, facts.outcomes[rows], corner)
     units = "·".join(unit(o.unit) for o in facts.problem.objectives if unit(o.unit))
     plot = Plot(
-        Scale(0.0, max(len(rows), 1) * 1.03),
+        Scale(0.0, max(len(rows), 1) * 1.03, whole=True),
         Scale(0.0, max(float(trace.max()) * 1.08, 1e-12)),
         "trials ended",
         f"hypervolume ({units})" if units else "hypervolume",
@@ -186,7 +184,7 @@ def _hypervolume(facts: Facts) -> Figure:
         title,
         plot.render("volume", title, said),
         f"{said} {reference_words(facts)} Marked: the trials that moved it, and the front.",
-        _legend(shown),
+        legend(shown),
     )
 
 
@@ -197,7 +195,10 @@ def _best(facts: Facts, k: int) -> Figure:
     best = best_so_far(facts.problem, facts.outcomes[rows])[:, k]
     around = [*values, *([objective.target] if objective.target is not None else [])]
     plot = Plot(
-        Scale(0.0, len(rows) + 1.0), Scale.around(around), "trials ended", better(objective)
+        Scale(0.0, len(rows) + 1.0, whole=True),
+        Scale.around(around),
+        "trials ended",
+        better(objective),
     )
     _first_by_model(plot, facts)
     _bounds(plot, facts, objective, "y")
@@ -206,7 +207,7 @@ def _best(facts: Facts, k: int) -> Figure:
     shown = []
     places = {row: j + 1.0 for j, row in enumerate(rows)}
     floor = plot.y.low + 0.025 * (plot.y.high - plot.y.low)
-    for row in (r for r in _order(facts) if r in places):
+    for row in (r for r in drawing_order(facts) if r in places):
         kind, value = facts.kinds[row], facts.outcomes[row, column]
         if kind == "failed":
             value = floor  # it has no value: at the foot
@@ -224,7 +225,7 @@ def _best(facts: Facts, k: int) -> Figure:
         title,
         plot.render(f"best{k}", title, f"Values of {plural(len(rows), 'trial')} as they ended."),
         " ".join(caption),
-        _legend(shown),
+        legend(shown),
     )
 
 
@@ -234,12 +235,7 @@ def _first_by_model(plot: Plot, facts: Facts) -> None:
         if facts.trials[row]["provenance"].get("method") not in ("prior", None):
             if k:
                 plot.across("divide", x=k + 0.5)
-                top = plot.y.high - 0.05 * (plot.y.high - plot.y.low)
-                right = k > 0.7 * len(facts.ended)
-                text, anchor = (
-                    ("← drawn blindly", "end") if right else ("chosen by the model →", "start")
-                )
-                plot.note(k + (0.3 if right else 0.8), top, text, anchor)
+                plot.note(k + 0.5, "← drawn blindly | chosen by the model →")
             return
 
 
@@ -262,106 +258,7 @@ def parity(facts: Facts, records: Sequence[Record]) -> list[Figure]:
             kinds.append(facts.kinds[row])
         title = f"{name(record.metric).capitalize()}"
         told = f"Prediction against result of {plural(len(record), 'trial')}, with the diagonal."
-        figures.append(Figure(title, plot.render(f"parity{n}", title, told), "", _legend(kinds)))
-    return figures
-
-
-def maps(facts: Facts) -> list[Figure]:
-    """Where the trials lie: in the latent space, or against each parameter without one."""
-    rows, latents = facts.latents
-    if len(rows) >= 3 and latents.shape[1] >= 2:
-        return _latent_maps(facts, rows, latents)
-    return _parameter_maps(facts)
-
-
-def _latent_maps(facts: Facts, rows: list[int], latents: np.ndarray) -> list[Figure]:
-    middle = latents.mean(axis=0)
-    _, stretch, axes = np.linalg.svd(latents - middle, full_matrices=False)
-    shares = stretch**2 / max(float((stretch**2).sum()), 1e-300)
-    places = (latents - middle) @ axes[:2].T
-    # Seen along two directions at right angles, the standard normal prior is one of two
-    # dimensions, its middle at the origin of the latent space: no sample is needed to show it.
-    prior = -middle @ axes[:2].T
-    radius = math.sqrt(2 * math.log(10))  # holds 90 % of it
-    edge = [prior + radius * d for d in np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])]
-    together = np.vstack([places, edge])
-    figures = []
-    for k, objective in enumerate(facts.problem.objectives[:MOST_MAPS]):
-        column = facts.metrics.index(objective.metric)
-        values = facts.outcomes[rows, column]
-        plot = Plot(
-            Scale.around(together[:, 0]),
-            Scale.around(together[:, 1]),
-            f"first component ({percent(float(shares[0]))} of the variance)",
-            f"second component ({percent(float(shares[1]))})",
-        )
-        for share in (0.5, 0.9):
-            radius_of = math.sqrt(-2 * math.log(1 - share))
-            plot.circle(float(prior[0]), float(prior[1]), radius_of, "prior")
-        if objective.target is not None:
-            values = np.abs(values - objective.target)
-        shown = _coloured(plot, facts, rows, places, values)
-        plot.note(float(prior[0]), float(prior[1] + radius), "90 % of the prior", "middle")
-        title = f"Coloured by {name(objective.metric)}"
-        finite = values[np.isfinite(values)]
-        bar = None
-        if len(finite):
-            said = label(objective.metric, objective.unit)
-            said = f"distance of {said} from its target" if objective.target is not None else said
-            bar = (number(float(finite.min())), said, number(float(finite.max())))
-        told = f"{plural(len(rows), 'trial')} in the first two principal components."
-        figures.append(Figure(title, plot.render(f"map{k}", title, told), "", shown, bar))
-    return figures
-
-
-def _coloured(
-    plot: Plot, facts: Facts, rows: list[int], places: np.ndarray, values: np.ndarray
-) -> tuple[str, ...]:
-    finite = values[np.isfinite(values)]
-    low, spread = (float(finite.min()), float(np.ptp(finite)) or 1.0) if len(finite) else (0.0, 1.0)
-    order = {row: n for n, row in enumerate(_order(facts))}
-    shown = []
-    for n in sorted(range(len(rows)), key=lambda n: order[rows[n]]):
-        kind = facts.kinds[rows[n]]
-        known = math.isfinite(values[n])
-        fill = viridis((float(values[n]) - low) / spread) if known else None
-        x, y = (float(v) for v in places[n])
-        plot.mark(x, y, kind, facts.trials[rows[n]]["trial"], fill)
-        shown.append(kind)
-    return _legend(shown)
-
-
-def _parameter_maps(facts: Facts) -> list[Figure]:
-    """Each objective against each parameter, at most six pictures."""
-    figures: list[Figure] = []
-    axes = [
-        (axis_name, axis)
-        for axis_name, axis in facts.spec.space.items()
-        if isinstance(axis, RangeAxis | ChoiceAxis)
-    ][:MOST_PARAMETERS]
-    for (axis_name, axis), objective in itertools.product(axes, facts.problem.objectives):
-        column = facts.metrics.index(objective.metric)
-        if len(figures) == MOST_PARAMETERS or not np.isfinite(facts.outcomes[:, column]).any():
-            break
-        if isinstance(axis, RangeAxis):
-            x_scale = Scale.around(axis.range, log=axis.log, pad=0.03)
-            said = label(axis_name, axis.unit)
-        else:
-            x_scale, said = Scale.of_names([str(v) for v in axis.choice]), name(axis_name)
-        plot = Plot(x_scale, Scale.around(facts.outcomes[:, column]), said, better(objective))
-        shown = []
-        for row in _order(facts):
-            value = facts.trials[row]["design"].get(axis_name)
-            y = facts.outcomes[row, column]
-            if isinstance(axis, ChoiceAxis):
-                value = axis.choice.index(value) if value in axis.choice else None
-            if isinstance(value, int | float) and math.isfinite(y):
-                plot.mark(float(value), float(y), facts.kinds[row], facts.trials[row]["trial"])
-                shown.append(facts.kinds[row])
-        title = f"{name(objective.metric).capitalize()} by {name(axis_name)}"
-        told = f"{plural(len(shown), 'trial')}."
-        key = f"by-{axis_name}-{column}"
-        figures.append(Figure(title, plot.render(key, title, told), "", _legend(shown)))
+        figures.append(Figure(title, plot.render(f"parity{n}", title, told), "", legend(kinds)))
     return figures
 
 
@@ -372,7 +269,7 @@ def learning(facts: Facts) -> Figure | None:
         return None
     last = max(f["trials"] for f in fits)
     plot = Plot(
-        Scale(min(f["trials"] for f in fits) - 0.5, last * 1.02 + 0.5),
+        Scale(min(f["trials"] for f in fits) - 0.5, last * 1.02 + 0.5, whole=True),
         Scale(-0.55, 1.05),
         "trials when it was fitted",
         "R² of left-out results",
@@ -396,15 +293,18 @@ def learning(facts: Facts) -> Figure | None:
     )
 
 
-def _order(facts: Facts) -> Iterable[int]:
+def drawing_order(facts: Facts) -> Iterable[int]:
     """Rows in the order in which they are drawn: the front last, above the others."""
     return sorted(range(len(facts)), key=lambda row: _DRAWN_LAST.index(facts.kinds[row]))
 
 
-def _plain_name(facts: Facts, row: int) -> str:
-    return design_name(facts.trials[row]["name"]).partition(" (")[0]
+def _short_name(facts: Facts, row: int) -> str:
+    """What to write beside a mark: the formula, or the trial's number where there is none."""
+    text = design_name(facts.trials[row]["name"]).partition(" (")[0]
+    return text if len(text) <= 14 else f"#{facts.trials[row]['trial']}"
 
 
-def _legend(shown: Iterable[str]) -> tuple[str, ...]:
+def legend(shown: Iterable[str]) -> tuple[str, ...]:
+    """The kinds of trials among those, in the order of a legend."""
     present = set(shown)
     return tuple(kind for kind in KINDS if kind in present)

@@ -25,7 +25,7 @@ TURN, TILT = 0.42, 0.24  # radians: how far the cell is turned and tilted for th
 EYE = 6.0  # distance of the eye, in radii of the whole: a little perspective
 MOST_ATOMS = 240
 _EDGE = 1e-2  # fraction of the cell: an atom so close to a face is drawn on the opposite face too
-_BALL = 0.42  # of the covalent radius
+_BALL = (0.22, 0.26)  # Angstrom, and share of the covalent radius: hydrogen is to be seen too
 _FAR = 1.3  # bonds are shorter than so many sums of covalent radii
 _NEAR = 1.2  # and than so many distances to the nearest neighbour, of both atoms
 
@@ -97,7 +97,7 @@ def scene(structure: Structure) -> Scene | None:
     cell = np.asarray(structure.lattice.matrix)
     xyz = (np.array(places) - 0.5) @ cell
     covalent = np.array([_elements().get(s, ("", 1.2))[1] for s in symbols])
-    return Scene(cell, tuple(symbols), xyz, _BALL * covalent, _bonds(xyz, covalent))
+    return Scene(cell, tuple(symbols), xyz, _BALL[0] + _BALL[1] * covalent, _bonds(xyz, covalent))
 
 
 def _bonds(xyz: np.ndarray, covalent: np.ndarray) -> tuple[tuple[int, int], ...]:
@@ -156,16 +156,24 @@ def picture(drawn: Scene, title: str) -> Markup:
         x, y, z, scale = place(point)
         ball = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius * scale:.1f}"'
         shapes.append((z, f'<circle fill="url(#el-{escape(symbol)})" {ball}/>'))
-    for letter, vector in zip("abc", drawn.cell, strict=True):
-        corner = -drawn.cell.sum(axis=0) / 2
-        x, y, z, _ = place(corner + vector / 2 - 0.07 * (drawn.cell.sum(axis=0) - vector))
-        shapes.append((z, f'<text x="{x:.1f}" y="{y:.1f}">{letter}</text>'))
     shapes.sort(key=lambda shape: shape[0])
-    body = "".join(shape for _, shape in shapes)
+    body = "".join(shape for _, shape in shapes) + _compass(drawn.cell, rotation)
     return Markup(
         f'<svg class="crystal" viewBox="0 0 {SIZE:.0f} {SIZE:.0f}" role="img" tabindex="0" '
         f'aria-label="{escape(title)}" data-crystal="{escape(_numbers(drawn))}">{body}</svg>'
     )
+
+
+def _compass(cell: np.ndarray, rotation: np.ndarray) -> str:
+    """The directions of a, b and c in a corner of the picture."""
+    parts = []
+    for letter, vector in zip("abc", cell, strict=True):
+        x, y, _ = rotation @ vector / np.linalg.norm(vector)
+        parts.append(
+            f'<path class="x" d="M22 178L{22 + 14 * x:.1f} {178 - 14 * y:.1f}"/>'
+            f'<text x="{22 + 20 * x:.1f}" y="{181 - 20 * y:.1f}">{letter}</text>'
+        )
+    return "".join(parts)
 
 
 def _edges(cell: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -91,7 +91,7 @@ def cifs(design: Mapping[str, Any], artifacts: Mapping[str, str]) -> dict[str, s
 
 def downloads(trial: int, name: str | None, texts: Mapping[str, str]) -> list[Download]:
     """Links that carry the texts themselves: they work from a file, without network or script."""
-    stem = re.sub(r"[^A-Za-z0-9.]+", "", (name or "").partition(" ")[0])[:40] or "crystal"
+    stem = re.sub(r"[^A-Za-z0-9]+", "", (name or "").partition(" ")[0])[:40] or "crystal"
     return [
         Download(
             _WORDS[kind],
@@ -102,32 +102,31 @@ def downloads(trial: int, name: str | None, texts: Mapping[str, str]) -> list[Do
     ]
 
 
-def read_crystal(texts: Mapping[str, str], draw: bool = True) -> Crystal | None:
-    """Read the first of a trial's CIFs; None where there is none that can be read.
+def read_crystal(texts: Mapping[str, str]) -> Crystal | None:
+    """Read the first of a trial's CIFs that can be read; None where there is none.
 
     Args:
         texts: As `cifs` gives them.
-        draw: Whether to make a picture.
     """
     for kind, text in texts.items():
         try:
             structure = parse_cif(text, kind)
         except InputErrors:
             continue
+        symbol, group, cell = _symmetry(structure)
         note = ""
         if kind == "relaxed" and "designed" in texts:
-            note = _what_relaxing_did(structure, texts["designed"])
-        return _crystal(structure, note, draw)
+            note = _what_relaxing_did(structure, group, texts["designed"])
+        return _crystal(structure, symbol, group, cell, note)
     return None
 
 
-def _crystal(structure: Structure, note: str, draw: bool) -> Crystal:
-    symbol, group, cell = _symmetry(structure)
+def _crystal(structure: Structure, symbol: str, group: int, cell: Structure, note: str) -> Crystal:
     composition = structure.composition
     plain = composition.reduced_formula
     lattice = cell.lattice
     angles = [number(x, 4).rstrip("0").rstrip(".") for x in lattice.angles]
-    drawn = scene(cell) or scene(structure) if draw else None
+    drawn = scene(cell) or scene(structure)
     per_atom = structure.volume / len(structure)
     primitive = len(structure.get_primitive_structure(tolerance=SYMPREC))
     return Crystal(
@@ -164,7 +163,7 @@ def _symmetry(structure: Structure) -> tuple[str, int, Structure]:
             return "", 0, structure
 
 
-def _what_relaxing_did(relaxed: Structure, designed: str) -> str:
+def _what_relaxing_did(relaxed: Structure, group: int, designed: str) -> str:
     """What changed between the designed crystal and the relaxed one, where it is much."""
     try:
         before = parse_cif(designed, "designed")
@@ -172,8 +171,7 @@ def _what_relaxing_did(relaxed: Structure, designed: str) -> str:
         return ""
     notes = []
     was, number_before, _ = _symmetry(before)
-    _, number_now, _ = _symmetry(relaxed)
-    if number_before != number_now and was:
+    if number_before != group and was:
         notes.append(f"designed as {was} ({number_before})")
     change = (relaxed.volume / len(relaxed)) / (before.volume / len(before)) - 1.0
     sign = "+" if change > 0 else MINUS

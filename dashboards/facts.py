@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from campaigns import records
 from campaigns.store.models import CampaignRow
-from loop.front import counts, feasible, pareto_mask
+from loop.front import counts, feasible, pareto_mask, utilities
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
@@ -63,6 +63,16 @@ class Facts:
     fits: list[dict[str, Any]]
     generators: list[dict[str, Any]]
 
+    @property
+    def kind_names(self) -> dict[str, str]:
+        """`KINDS` in the words of this campaign."""
+        words = dict(KINDS)
+        if not self.several:
+            words["front"] = "the best"
+        if not self.problem.constraints:
+            words["ok"] = "measured"
+        return words
+
     def __len__(self) -> int:
         return len(self.trials)
 
@@ -112,6 +122,17 @@ class Facts:
     def front(self) -> np.ndarray:
         """Which trials no other beats: `n` booleans."""
         return pareto_mask(self.problem, self.outcomes)
+
+    @cached_property
+    def worth(self) -> np.ndarray:
+        """Which of the front are no worse than any threshold of the spec: `n` booleans."""
+        values = utilities(self.problem, self.outcomes)
+        mask = self.front.copy()
+        for j, objective in enumerate(self.problem.objectives):
+            if objective.threshold is not None:
+                sign = 1.0 if objective.goal == "maximize" else -1.0
+                mask &= values[:, j] >= sign * objective.threshold
+        return mask
 
     @cached_property
     def usable(self) -> np.ndarray:

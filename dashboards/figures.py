@@ -31,12 +31,14 @@ class Scale:
         high: Value at its end.
         log: Whether steps are factors.
         names: Of the values 0, 1, 2..., where they stand for words.
+        whole: Whether it counts, so that only whole numbers are marked.
     """
 
     low: float
     high: float
     log: bool = False
     names: tuple[str, ...] = ()
+    whole: bool = False
 
     @classmethod
     def around(cls, values: Iterable[float], *, pad: float = 0.06, log: bool = False) -> Scale:
@@ -77,6 +79,7 @@ class Scale:
         raw = (self.high - self.low) / most
         size = 10.0 ** math.floor(math.log10(raw))
         step_size = next(f * size for f in (1, 2, 2.5, 5, 10) if f * size >= raw * 0.999)
+        step_size = max(1.0, round(step_size)) if self.whole else step_size
         first = math.ceil(self.low / step_size - 1e-9)
         last = math.floor(self.high / step_size + 1e-9)
         # a sum of steps is not round: 3 * 0.1 is 0.30000000000000004
@@ -216,10 +219,10 @@ class Plot:
                 self._free.append(f'<text class="name" {place}>{escape(text)}</text>')
                 return
 
-    def note(self, x: float, y: float, text: str, anchor: str = "start") -> None:
-        """Write a remark at a point."""
-        px, py = self.at(x, y)
-        place = f'x="{px:.1f}" y="{py:.1f}" text-anchor="{anchor}"'
+    def note(self, x: float, text: str, anchor: str = "middle", y: float | None = None) -> None:
+        """Write a remark at a point, or above the axes."""
+        px, py = self.at(x, self.y.high if y is None else y)
+        place = f'x="{px:.1f}" y="{py - 4:.1f}" text-anchor="{anchor}"'
         self._free.append(f'<text class="note" {place}>{escape(text)}</text>')
 
     def render(self, key: str, title: str, description: str) -> Markup:

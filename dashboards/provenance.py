@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dashboards.facts import Facts
@@ -20,6 +20,8 @@ def everything(facts: Facts) -> dict[str, Any]:
         "campaign": campaign(facts),
         "evaluator": evaluator(facts),
         "generators": generators(facts),
+        "database": database(facts),
+        "spec": spec(facts),
         "software": software(facts),
         "reproduce": reproduce(facts),
     }
@@ -38,62 +40,68 @@ def generators(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _card_rows(card: dict[str, Any], parent: str | None) -> list[Row]:
-    rows: list[Row] = [("Fine-tuned from", parent)] if parent else []
-    for key, label in (
-        ("description", "What it is"),
-        ("licence", "Licence"),
-        ("license", "Licence"),
-    ):
-        if isinstance(card.get(key), str):
-            rows.append((label, card[key]))
-    for path, found in _having(card, "match_rate"):
-        low, high = (*(found.get("match_rate_95") or ()), None, None)[:2]
-        text = percent(found["match_rate"])
-        if low is not None and high is not None:
-            text += f" (95 % interval {percent(low)} to {percent(high)})"
-        if found.get("crystals"):
-            text += f" of {plural(found['crystals'], 'held-out crystal')}"
-        rows.append((f"Held-out designs that decode to a match{_of(path)}", text))
-    for path, found in _having(card, "draws_valid"):
-        text = f"{percent(found['draws_valid'])} of draws"
-        if found.get("sample_valid") is not None:
-            text += f", {percent(found['sample_valid'])} of samples"
-        if found.get("samples"):
-            text += f" ({found['samples']:,} drawn)"
-        rows.append((f"Valid designs from the prior{_of(path)}", text))
-    sources = [s for _, found in _having(card, "sources") for s in found["sources"]]
-    told = [_source(s) for s in sources if isinstance(s, dict)]
-    if told:
-        rows.append(("Learnt from", "; ".join(dict.fromkeys(told))))
-    if isinstance(card.get("minutes"), int | float):
-        rows.append(("Training", f"{card['minutes']:g} min"))
-    if isinstance(card.get("weights_sha256"), str):
-        rows.append(("SHA-256 of its weights", card["weights_sha256"]))
-    return rows
+    """The lines of a card that a reader of results needs; the rest stays in the card."""
+    data, metrics = _part(card, "data"), _part(card, "metrics")
+    prior = _part(metrics, "prior")
+    rows = [
+        ("What it is", str(card.get("description") or "")),
+        ("Fine-tuned from", parent or ""),
+        ("Learnt from", "; ".join(map(_source, data.get("sources") or []))),
+        ("Training", _training(card, data)),
+        ("Held-out designs that decode to a match", _matches(_part(metrics, "held_out"))),
+        ("The same, by source", _by_source(_part(metrics, "held_out_by_source"))),
+        ("Draws from the prior that are valid", _valid(prior)),
+        ("SHA-256 of its weights", str(card.get("weights_sha256") or "")),
+    ]
+    return [(label, text) for label, text in rows if text]
 
 
-def _source(source: dict[str, Any]) -> str:
-    text = str(source.get("citation") or source.get("file") or source.get("name") or "?")
-    licence = source.get("licence") or source.get("license")
-    return f"{text} ({licence})" if licence else text
+def _part(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    found = tree.get(key)
+    return found if isinstance(found, dict) else {}
 
 
-def _having(
-    tree: Any, key: str, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """All mappings in a card that have a key, with the way to them."""
-    if isinstance(tree, dict):
-        if tree.get(key) is not None:
-            yield path, tree
-        for name, branch in tree.items():
-            yield from _having(branch, key, (*path, str(name)))
+def _training(card: dict[str, Any], data: dict[str, Any]) -> str:
+    said = []
+    if data.get("rows"):
+        held = f", {data['held_out_rows']:,} more held out" if data.get("held_out_rows") else ""
+        said.append(f"{plural(data['rows'], 'row')}{held}")
+    if card.get("minutes"):
+        said.append(f"{card['minutes']:g} min")
+    return "; ".join(said)
 
 
-def _of(path: tuple[str, ...]) -> str:
-    """The last word of the way to a figure: the data set, where there is one for each."""
-    plain = {"held_out", "metrics", "reconstruction", "prior", "evaluation", "figures"}
-    words = [p for p in path if p not in plain]
-    return f" ({words[-1]})" if words else ""
+def _matches(figures: dict[str, Any]) -> str:
+    rate, interval = figures.get("match_rate"), figures.get("match_rate_95")
+    if rate is None:
+        return ""
+    text = percent(rate)
+    if interval:
+        text += f" (95 % interval {percent(interval[0])} to {percent(interval[1])})"
+    return text + (f" of {figures['crystals']:,}" if figures.get("crystals") else "")
+
+
+def _by_source(figures: dict[str, Any]) -> str:
+    known = {source: f.get("match_rate") for source, f in figures.items() if isinstance(f, dict)}
+    return ", ".join(f"{s} {percent(rate)}" for s, rate in known.items() if rate is not None)
+
+
+def _valid(figures: dict[str, Any]) -> str:
+    if figures.get("draws_valid") is None:
+        return ""
+    text = percent(figures["draws_valid"])
+    if figures.get("samples"):
+        text += f" of {figures['samples']:,}"
+    if figures.get("sample_valid") is not None:
+        text += f"; of what it gives when asked for samples, {percent(figures['sample_valid'])}"
+    return text
+
+
+def _source(source: Any) -> str:
+    if not isinstance(source, dict):
+        return str(source)
+    text = str(source.get("citation") or source.get("file") or "a source without a name")
+    return f"{text} ({source['licence']})" if source.get("licence") else text
 
 
 def _trimmed(value: Any) -> Any:
@@ -165,9 +173,22 @@ def campaign(facts: Facts) -> list[Row]:
         said = [f"{n} by {m}" for m, n in methods.most_common()]
         rows.append(("Trials proposed", listed(said)))
     rows.append(("Seed", str(facts.spec.seed)))
-    rows.append(("Database", facts.database))
+    rows.append(("Database", database(facts)))
     rows.append(("SHA-256 of the spec", facts.spec_hash))
     return rows
+
+
+def database(facts: Facts) -> str:
+    """The database's address; of a file only its name, since the page may travel."""
+    return facts.database if "://" in facts.database else Path(facts.database).name
+
+
+def spec(facts: Facts) -> str:
+    """The spec as it was written; one that a program made, with a key a line."""
+    try:
+        return json.dumps(json.loads(facts.spec_text), indent=1, ensure_ascii=False)
+    except ValueError:
+        return facts.spec_text
 
 
 def software(facts: Facts) -> list[Row]:
@@ -183,7 +204,10 @@ def reproduce(facts: Facts) -> dict[str, str]:
     """Commands that make the campaign again, and Python that measures one of its crystals again."""
     name = facts.name
     versions = " ".join(
-        f"{p}=={v.split(', then ')[-1]}" for p, v in software(facts) if p != "matloop"
+        # the last there was, without a mark such as +cpu, which is of the build and in no index
+        f"{package}=={found.split(', then ')[-1].partition('+')[0]}"
+        for package, found in software(facts)
+        if package != "matloop"
     )
     lines = [f"pip install {versions}"] if versions else []
     lines += [

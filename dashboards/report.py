@@ -7,11 +7,8 @@ are gone.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
 import re
-import tempfile
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from campaigns import __version__
-from campaigns.errors import MatloopError
+from campaigns.write_file import write_whole
 from dashboards import charts, provenance, tables, words
 from dashboards.calibration import track_records
 from dashboards.crystal_picture import colour, gradients
 from dashboards.crystals import SYMPREC
-from dashboards.facts import KINDS, Facts, read_facts
+from dashboards.facts import Facts, read_facts
 from dashboards.figures import VIRIDIS_CSS
+from dashboards.found import found as what_was_found
+from dashboards.maps import maps as trial_maps
 from dashboards.typography import name, plural
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 _MAP_NOTE = (
     "The trials' latent vectors along their two principal components. Dotted: what holds 50 % and "
-    "90 % of the prior, seen along the same two directions. Filled with colour: measured (a dashed "
-    "edge: a constraint is violated); crosses: failed."
+    "90 % of the prior, seen along the same two directions. Filled with colour: measured (paler: a "
+    "constraint is violated)."
 )
 
 
@@ -54,9 +53,10 @@ def to_report(campaign: Campaign, out: Path) -> Path:
         The file.
 
     Raises:
+        UsageError: There is no such folder.
         MatloopError: The database failed, or the file cannot be written.
     """
-    return _write(Path(out), render(read_facts(campaign), campaign.artifacts))
+    return write_whole(out, render(read_facts(campaign), campaign.artifacts))
 
 
 def render(facts: Facts, artifacts: tables.Artifacts, written: datetime | None = None) -> str:
@@ -78,13 +78,13 @@ def render(facts: Facts, artifacts: tables.Artifacts, written: datetime | None =
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "goal": words.goal(facts),
         "trials_word": plural(len(facts), "trial"),
-        "found": words.found(facts),
+        "found": what_was_found(facts),
         "space": words.space(facts),
         "caution": words.caution(facts),
         "tiles": tables.tiles(facts),
         "columns": tables.columns(facts),
         "filters": tables.filters(facts),
-        "kind_names": KINDS if facts.several else KINDS | {"front": "the best"},
+        "kind_names": facts.kind_names,
         "file_stem": re.sub(r"[^A-Za-z0-9._-]+", "-", facts.name),
         "provenance": provenance.everything(facts),
         **_front(facts, artifacts),
@@ -95,8 +95,7 @@ def render(facts: Facts, artifacts: tables.Artifacts, written: datetime | None =
         (key, title)
         for key, title, there in (
             ("front", context["front_title"], True),
-            ("objectives", "Objectives", context["space_figures"]),
-            ("progress", "Progress", context["progress_figures"]),
+            ("progress", context["progress_title"], context["goal_figures"]),
             ("predictions", "Predictions", True),
             ("map", context["map_title"], context["map_figures"]),
             ("trials", "All trials", True),
@@ -135,11 +134,11 @@ def _trials(facts: Facts, artifacts: tables.Artifacts) -> dict[str, Any]:
 
 
 def _figures(facts: Facts) -> dict[str, Any]:
-    records, maps = track_records(facts), charts.maps(facts)
+    records, maps = track_records(facts), trial_maps(facts)
     latent = any(figure.bar for figure in maps)
     return {
-        "space_figures": charts.objective_space(facts),
-        "progress_figures": charts.progress(facts),
+        "goal_figures": charts.objective_space(facts) + charts.progress(facts),
+        "progress_title": "Trade-offs and progress" if facts.several else "Progress",
         "parity": [
             (figure, words.record_words(record, facts.units[record.metric]))
             for figure, record in zip(charts.parity(facts, records), records, strict=True)
@@ -162,32 +161,3 @@ def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined
     )
-
-
-def _write(out: Path, page: str) -> Path:
-    """Write a text by way of another file beside it, so that nobody sees half of it."""
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # temporary files are private; a report is not
-        temporary.replace(out)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        raise MatloopError(
-            "the report cannot be written",
-            where=str(out),
-            why=error.strerror or str(error),
-            unchanged="the campaign, and the file if there was one",
-            hint="name a file in a folder that exists and that you may write to",
-        ) from error
-    return out

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from campaigns.spec_models import RangeAxis
 from dashboards import words
 from dashboards.crystals import Crystal, Download, cifs, designed_cif, downloads, read_crystal
-from dashboards.facts import KINDS, Facts
+from dashboards.facts import Facts
+from dashboards.found import volume as volume_of
 from dashboards.typography import (
     design_name,
+    design_name_html,
     label,
     name,
     number,
@@ -44,11 +47,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of a trial: its value to sort by, as text, and what was predicted before."""
+    """A metric of a trial.
+
+    Attributes:
+        value: To sort by.
+        text: To read.
+        before: What was predicted.
+        far: That it is beyond the threshold of its objective, where it is.
+    """
 
     value: str
     text: str
     before: str
+    far: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class TableRow:
     """A trial in the table of all; `tip` is what hovering over its mark shows."""
 
     trial: int
-    name: str
+    name_html: Markup
     kind: str
     status: str
     judged: str
@@ -137,14 +148,14 @@ def table(facts: Facts, artifacts: Artifacts) -> list[TableRow]:
             files = files[:1]
             room -= sum(file.size for file in files)
         kind = facts.kinds[row]
-        judged = KINDS[kind] if trial["status"] == "completed" else ""
+        judged = facts.kind_names[kind] if trial["status"] == "completed" else ""
         found.append(
             TableRow(
                 trial["trial"],
-                design_name(trial["name"]),
+                design_name_html(trial["name"]),
                 kind,
                 trial["status"],
-                judged if facts.several or kind != "front" else "the best",
+                judged,
                 _cells(facts, row),
                 trial["provenance"].get("method") or "by hand",
                 trial["failure"] or "",
@@ -160,7 +171,7 @@ def filters(facts: Facts) -> list[tuple[str, str, int]]:
     by_status = Counter(t["status"] for t in facts.trials)
     by_kind = Counter(k for k in facts.kinds if k in ("front", "ok", "out", "part"))
     found = [(s, s, n) for s, n in by_status.items()]
-    return found + [(k, KINDS[k], by_kind[k]) for k in KINDS if by_kind[k]]
+    return found + [(k, label, by_kind[k]) for k, label in facts.kind_names.items() if by_kind[k]]
 
 
 def _parameters(facts: Facts, trial: dict[str, Any]) -> list[str]:
@@ -178,17 +189,24 @@ def _parameters(facts: Facts, trial: dict[str, Any]) -> list[str]:
 
 def _cells(facts: Facts, row: int) -> list[Cell]:
     cells = []
-    for j in range(len(facts.metrics)):
+    for j, metric in enumerate(facts.metrics):
         mean, sem = float(facts.outcomes[row, j]), float(facts.sem[row, j])
-        known = math.isfinite(mean)
-        cells.append(
-            Cell(
-                repr(mean) if known else "",
-                with_error(mean, sem) if known else "",
-                _before(facts, row, j),
-            )
-        )
+        if math.isfinite(mean):
+            text, value, far = with_error(mean, sem), repr(mean), _far(facts, metric, mean)
+        else:
+            text = value = far = ""
+        cells.append(Cell(value, text, _before(facts, row, j), far))
     return cells
+
+
+def _far(facts: Facts, metric: str, mean: float) -> str:
+    for objective in facts.problem.objectives:
+        if objective.metric == metric and objective.threshold is not None:
+            away = mean if objective.target is None else abs(mean - objective.target)
+            beyond = away - objective.threshold
+            if (beyond < 0) if objective.goal == "maximize" else (beyond > 0):
+                return f"beyond {short(objective.threshold)}"
+    return ""
 
 
 def _before(facts: Facts, row: int, j: int) -> str:
@@ -198,10 +216,10 @@ def _before(facts: Facts, row: int, j: int) -> str:
 
 def _tip(facts: Facts, row: int) -> str:
     trial = facts.trials[row]
-    kind = (
-        "the best" if facts.kinds[row] == "front" and not facts.several else KINDS[facts.kinds[row]]
-    )
-    lines = [f"{design_name(trial['name'])}", f"trial {trial['trial']}: {kind}"]
+    lines = [
+        f"{design_name(trial['name'])}",
+        f"trial {trial['trial']}: {facts.kind_names[facts.kinds[row]]}",
+    ]
     for j, metric in enumerate(facts.metrics):
         mean, of = float(facts.outcomes[row, j]), facts.units[metric]
         shown = quantity(mean, of, float(facts.sem[row, j])) if math.isfinite(mean) else ""
@@ -222,19 +240,18 @@ def tiles(facts: Facts) -> list[tuple[str, str]]:
         return []
     found = []
     gains = utilities(facts.problem, facts.outcomes)
-    for k, objective in enumerate(facts.problem.objectives[:3]):
-        if not facts.usable.any():
-            break
-        row = max(np.flatnonzero(facts.usable), key=lambda i: gains[i, k])
+    rows = np.flatnonzero(facts.worth if facts.worth.any() else facts.front)
+    for k, objective in enumerate(facts.problem.objectives[:3] if len(rows) else ()):
+        row = rows[int(np.argmax(gains[rows, k]))]
         value = float(facts.outcomes[row, facts.metrics.index(objective.metric)])
         word = {"maximize": "highest", "minimize": "lowest"}.get(objective.goal, "closest")
         found.append((quantity(value, objective.unit), f"{word} {name(objective.metric)}"))
     if facts.several and facts.front.any():
         found.append((str(int(facts.front.sum())), "on the front"))
-    volume = words.volume(facts)
+    volume = volume_of(facts)
     if volume is not None:
         units = "·".join(unit(o.unit) for o in facts.problem.objectives if unit(o.unit))
         found.append((number(volume), f"hypervolume ({units})" if units else "hypervolume"))
     failed = sum(t["status"] == "failed" for t in facts.trials)
-    found.append((f"{len(facts.ended)}", f"trials ended, {failed} of them failed"))
+    found.append((f"{len(facts.ended)}", f"trials ended, {failed or 'none'} of them failed"))
     return found

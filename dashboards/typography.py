@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 
 MINUS, TIMES, NOTHING = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
+_PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 _SUPERSCRIPT = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 _SUBSCRIPT = str.maketrans("0123456789.", "₀₁₂₃₄₅₆₇₈₉.")
 _UNITS = {
@@ -50,12 +51,12 @@ def with_error(mean: float, sem: float | None) -> str:
     if sem is None or not math.isfinite(sem) or not math.isfinite(mean):
         return number(mean)
     if sem == 0:
-        return f"{number(mean)} ± 0"
+        return f"{number(mean)}{_PLUS_MINUS}0"
     places = 1 - math.floor(math.log10(sem))
     if not -6 < places < 9:
-        return f"{number(mean)} ± {number(sem, 2)}"
+        return f"{number(mean)}{_PLUS_MINUS}{number(sem, 2)}"
     shown = (f"{round(x, places):.{max(0, places)}f}" for x in (mean, sem))
-    return " ± ".join(shown).replace("-", MINUS)
+    return _PLUS_MINUS.join(shown).replace("-", MINUS)
 
 
 def unit(text: str) -> str:
@@ -103,13 +104,27 @@ def space_group_html(symbol: str) -> Markup:
 
 
 def design_name(text: str | None) -> str:
-    """A design's short name, where it begins with a formula with its numbers lowered."""
-    if not text:
-        return "unnamed design"
-    head, space, tail = text.partition(" ")
-    if "".join(_FORMULA.findall(head)) == head and re.search(r"\d", head):
-        return formula(head) + space + tail
-    return text
+    """A design's short name; where it begins with a formula, with its numbers lowered."""
+    head, tail = _formula_first(text)
+    tail = re.sub(r"_(\d)", lambda m: m[1].translate(_SUBSCRIPT), tail) if head else tail
+    return (formula(head) + tail) or "unnamed design"
+
+
+def design_name_html(text: str | None) -> Markup:
+    """The same as HTML: the formula, and below it the space group as it is printed."""
+    head, tail = _formula_first(text)
+    group = re.match(r" \(([A-Z][-_/A-Za-z0-9]*), (\d+ atoms?)\)", tail) if head else None
+    if group is None:
+        return formula_html(head) + (tail or ("" if head else "unnamed design"))
+    below = Markup("<br><small>") + space_group_html(group[1]) + ", " + group[2]
+    return formula_html(head) + below + tail[group.end() :] + Markup("</small>")
+
+
+def _formula_first(text: str | None) -> tuple[str, str]:
+    """A name's formula, where it begins with one, and the rest."""
+    head, space, tail = (text or "").partition(" ")
+    is_formula = "".join(_FORMULA.findall(head)) == head and tail.startswith("(")
+    return (head, space + tail) if is_formula else ("", text or "")
 
 
 def share(part: int, whole: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import numpy as np
 
@@ -12,17 +11,15 @@ from dashboards.calibration import LEVELS, Record
 from dashboards.facts import Facts
 from dashboards.typography import (
     NOTHING,
-    design_name,
     listed,
     name,
+    number,
     percent,
     plural,
-    quantity,
-    share,
     short,
     unit,
 )
-from loop.front import feasible, hypervolume, reference_point, utilities
+from loop.front import feasible
 from loop.problem import Objective, OutcomeConstraint
 
 METHODS = {
@@ -99,159 +96,24 @@ def space(facts: Facts) -> list[str]:
     return said
 
 
-def found(facts: Facts) -> list[str]:
-    """What was found, in two to five sentences."""
-    if not facts.trials:
-        return ["No trial has been proposed yet."]
-    said = [_counts(facts)]
-    completed = [i for i, t in enumerate(facts.trials) if t["status"] == "completed"]
-    if not completed:
-        reasons = Counter(t["failure"] for t in facts.trials if t["status"] == "failed")
-        if reasons:
-            reason, times = reasons.most_common(1)[0]
-            said.append(f"Nothing was measured; the commonest reason ({times}): {reason}")
-        return said
-    if facts.problem.constraints:
-        said.append(_feasibility(facts, completed))
-    rows = np.flatnonzero(facts.front)
-    if not len(rows):
-        return said
-    if facts.several:
-        said += [_front(facts, rows), _ends(facts, rows)]
-    else:
-        said.append(_best(facts, rows))
-    said.append(_methods(facts, rows))
-    return [s for s in said if s]
-
-
-def _counts(facts: Facts) -> str:
-    by = Counter(t["status"] for t in facts.trials)
-    text = f"{plural(by['completed'], 'trial')} completed"
-    if by["failed"]:
-        text += f", {by['failed']} failed"
-    waiting = by["candidate"] + by["running"]
-    if waiting:
-        text += f", {waiting} not answered yet"
-    if by["abandoned"]:
-        text += f", {by['abandoned']} abandoned"
-    return f"{text}, of a budget of {facts.spec.budget.trials}."
-
-
-def _feasibility(facts: Facts, completed: list[int]) -> str:
-    holds = feasible(facts.problem, facts.outcomes)
-    ok = sum(bool(holds[i]) for i in completed)
-    bounds = listed([bound(c) for c in facts.problem.constraints])
-    if not ok:
-        return f"None of them satisfies {bounds} yet."
-    return f"Of those completed, {share(ok, len(completed))} satisfy {bounds}."
-
-
-def _front(facts: Facts, rows: np.ndarray) -> str:
-    if len(rows) == 1:
-        return f"{_name(facts, rows[0])} (trial {rows[0]}) is best in every objective at once."
-    return (
-        f"{len(rows)} of them form the front: no other trial is as good in every objective and "
-        "better in one."
-    )
-
-
-def _ends(facts: Facts, rows: np.ndarray) -> str:
-    """The front's best in each objective, and its most even compromise."""
-    gains = utilities(facts.problem, facts.outcomes)[rows]
-    said = []
-    for k, objective in enumerate(facts.problem.objectives[:3]):
-        row = rows[int(np.argmax(gains[:, k]))]
-        said.append(f"{_superlative(objective)} is {_name(facts, row)} ({_values(facts, row)})")
-    text = "; ".join(said)
-    spread = np.ptp(gains, axis=0)
-    if len(rows) > 2 and (spread > 0).all():
-        lost = (gains.max(axis=0) - gains) / spread
-        middle = rows[int(np.argmin(np.linalg.norm(lost, axis=1)))]
-        named = f"the most even compromise is {_name(facts, middle)} ({_values(facts, middle)})"
-        text += f"; {named}"
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _superlative(objective: Objective) -> str:
-    if objective.target is not None:
-        return f"closest to the wanted {name(objective.metric)}"
-    word = "highest" if objective.goal == "maximize" else "lowest"
-    return f"{word} in {name(objective.metric)}"
-
-
-def _best(facts: Facts, rows: np.ndarray) -> str:
-    (objective,) = facts.problem.objectives
-    row = rows[0]
-    text = f"The best is {_name(facts, row)} (trial {row}): {_values(facts, row)}"
-    if objective.target is not None:
-        column = facts.metrics.index(objective.metric)
-        away = abs(float(facts.outcomes[row, column]) - objective.target)
-        text += f", {quantity_short(away, objective.unit)} from the target"
-        if objective.tolerance is not None:
-            near = feasible(facts.problem, facts.outcomes) & (
-                np.abs(facts.outcomes[:, column] - objective.target) <= objective.tolerance
-            )
-            text += f"; {plural(int(near.sum()), 'trial')} came within the wanted "
-            text += quantity_short(objective.tolerance, objective.unit)
-    return f"{text}."
-
-
-def _methods(facts: Facts, rows: np.ndarray) -> str:
-    """How many of the front the model chose: the campaign's own control."""
-    model = [t["provenance"].get("method") not in ("prior", None) for t in facts.trials]
-    tried = facts.ended
-    chosen, blind = (sum(model[i] == flag for i in tried) for flag in (True, False))
-    if not chosen or not blind:
-        return ""
-    best = sum(model[i] for i in rows)
-    noun = "the front" if facts.several else "the best"
-    text = (
-        f"Of the {plural(blind, 'trial')} drawn blindly {len(rows) - best} are on {noun}, of the "
-        f"{chosen} chosen by the model {best}."
-    )
-    if not facts.several:
-        text = f"It was chosen by the model, after {plural(blind, 'trial')} drawn blindly."
-        if not best:
-            text = f"It was drawn blindly; none of the {chosen} that the model chose beat it."
-    return text
-
-
-def volume(facts: Facts) -> float | None:
-    """The hypervolume, where there are several objectives and a front."""
-    if not facts.several or not facts.front.any():
-        return None
-    corner, _ = reference_point(facts.problem, facts.outcomes)
-    return hypervolume(facts.problem, facts.outcomes, corner)
-
-
-def _values(facts: Facts, row: int) -> str:
-    return ", ".join(
-        quantity(float(facts.outcomes[row, facts.metrics.index(o.metric)]), o.unit)
-        for o in facts.problem.objectives
-    )
-
-
-def _name(facts: Facts, row: int) -> str:
-    return design_name(facts.trials[row]["name"])
-
-
 def record_words(record: Record, of: str) -> list[str]:
     """How good the predictions of one metric were: two or three sentences."""
     n = len(record)
     said = [
         f"{plural(n, 'prediction')} answered; mean absolute error "
-        f"{quantity_short(record.mean_error, of)}."
+        f"{_rounded(record.mean_error, of)}."
     ]
     guess = record.guess_error
     if math.isfinite(guess) and guess > 0:
         change = 1 - record.mean_error / guess
         word = f"{percent(abs(change))} {'less' if change > 0 else 'more'} than"
         said.append(
-            f"That is {word} the {quantity_short(guess, of)} of always guessing the mean of what "
+            f"That is {word} the {_rounded(guess, of)} of always guessing the mean of what "
             "was known by then."
         )
-    held = listed([f"{share(record.covered(level), n)}" for level in LEVELS])
-    said.append(f"The {listed([f'{level}' for level in LEVELS])} % intervals held {held}.")
+    held = listed([f"{100 * record.covered(level) / n:.0f}" for level in LEVELS])
+    levels = listed([str(level) for level in LEVELS])
+    said.append(f"The {levels} % intervals held {held} % of the results.")
     said.append(
         {
             "few": "Too few to judge the intervals by.",
@@ -261,6 +123,10 @@ def record_words(record: Record, of: str) -> list[str]:
         }[record.verdict()]
     )
     return said
+
+
+def _rounded(value: float, of: str) -> str:
+    return f"{number(value, 3)}\N{NO-BREAK SPACE}{unit(of)}".rstrip("\N{NO-BREAK SPACE}")
 
 
 def chances(facts: Facts) -> list[str]:
@@ -315,7 +181,7 @@ def surrogate(facts: Facts) -> list[str]:
             held = listed([percent(v) for v in cover.values()])
             text += f". Left-out results inside the {listed(list(cover))} % intervals: {held}"
         if told.get("noise") is not None:
-            text += f". Scatter that it takes for noise: {quantity_short(told['noise'], of)}"
+            text += f". Scatter that it takes for noise: {_rounded(told['noise'], of)}"
         if told.get("converged") is False:
             text += ". Its fit did not converge"
         said.append(f"{name(metric).capitalize()}: {text}.")
@@ -327,7 +193,7 @@ def front_note(facts: Facts, shown: int) -> str:
     if not facts.several:
         (objective,) = facts.problem.objectives
         feasible_ = " feasible" if facts.problem.constraints else ""
-        return f"The {shown} best{feasible_} of all trials by {name(objective.metric)}, best first."
+        return f"The {shown} best{feasible_} trials by {name(objective.metric)}, best first."
     total = int(facts.front.sum())
     text = "No other trial is as good in every objective and better in one."
     return text if shown == total else f"{text} Shown: {shown} of {total}."

@@ -15,8 +15,9 @@ from generators import load_generator
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from generators.crystals.dataset import Row
+    from generators.crystals.dataset import Dataset, Row
     from generators.crystals.generator import CrystalGenerator
+    from generators.crystals.training import Trained
 
 RECIPES = Path(__file__).parent / "recipes"
 PRIOR_SAMPLES = 1000
@@ -68,46 +69,49 @@ def train_generator(
         ValueError: The recipe is not one.
     """
     from generators.crystals.dataset import load_dataset
-    from generators.crystals.generator import CrystalGenerator
     from generators.crystals.training import train
 
     plan = load_recipe(recipe)
     dataset = load_dataset(plan, data, workers)
     rows = [row for row in dataset.rows if not row.held_out]
+    write(train(plan, rows, device, on_epoch), plan, dataset, out, workers)
+    return out
+
+
+def write(
+    trained: Trained, recipe: dict[str, Any], dataset: Dataset, out: Path, workers: int = 2
+) -> None:
+    """Write weights and card, with the metrics of what was written, half precision and all."""
+    from generators.crystals.generator import CrystalGenerator
+
     held = [row for row in dataset.rows if row.held_out]
-    trained = train(plan, rows, device, on_epoch)
-    card = {
-        "name": plan["name"],
-        "description": plan.get("description", ""),
+    card: dict[str, Any] = {
+        "name": recipe["name"],
+        "description": recipe.get("description", ""),
         "kind": "crystals",
         "parent": None,
-        "recipe": plan,
+        "recipe": recipe,
         "data": {
             "sha256": dataset.sha256,
-            "rows": len(rows),
+            "rows": len(dataset.rows) - len(held),
             "held_out_rows": len(held),
             "skipped": dict(dataset.skipped),
             "sources": [
-                {k: s[k] for k in ("file", "licence", "citation")} for s in plan["sources"]
+                {k: s[k] for k in ("file", "licence", "citation")} for s in recipe["sources"]
             ],
         },
         "trained_with": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "pymatgen", "spglib")},
+            **{name: version(name) for name in ("torch", "pymatgen", "moyopy")},
         },
         "metrics": {},
     }
     CrystalGenerator.save(trained, card, out)
-    # measured on what was written, half precision and all
-    generator = CrystalGenerator.load(out, device)
-    card["metrics"] = measure(generator, held, workers)
+    card["metrics"] = measure(CrystalGenerator.load(out), held, workers)
     CrystalGenerator.save(trained, card, out)
-    return out
 
 
-def measure(
-    generator: CrystalGenerator, held: Sequence[Row], workers: int = 2
-) -> dict[str, Any]:
+def measure(generator: CrystalGenerator, held: Sequence[Row], workers: int = 2) -> dict[str, Any]:
     """Metrics of a generator on held-out rows: reconstruction by source, prior, property heads."""
     import numpy as np
 
@@ -148,8 +152,8 @@ def evaluate_generator(
 
     Args:
         name_or_path: Of the generator.
-        data: A `.csv.gz` with a `cif` column, a `.json.gz` with structures or a zip of CIFs; without
-            it only the prior is looked at.
+        data: A `.csv.gz` with a `cif` column, a `.json.gz` with structures or a zip of CIFs;
+            without it only the prior is looked at.
         limit: Crystals to read from the start of the file.
         workers: Processes that match crystals.
 

@@ -173,7 +173,7 @@ def propose(
     enough = int(known.completed.sum()) >= settings.initial
     every = bool((np.isfinite(known.outcomes[known.completed]).sum(axis=0) >= 2).all())
     if not (enough and every):
-        why = f"{int(known.completed.sum())} trials completed, {settings.initial} wanted first"
+        why = f"{int(known.completed.sum())} completed, {settings.initial} wanted first"
         if enough:
             why = "a metric has fewer than two outcomes yet"
         notes.append(f"drawn from the prior: {why}")

@@ -176,6 +176,8 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
+        if "://" not in url:
+            hint = f"of a file it is sqlite:///{url}"
         raise UsageError(
             "this is not a database URL", where=f"--db {url}", why="it names no kind", hint=hint
         ) from error

@@ -49,9 +49,15 @@ for (const row of all("tr[data-t]")) {
 for (const table of all("table.sortable")) {
   all("thead th", table).forEach((head, column) => {
     if (head.dataset.sort === undefined) return;
-    const button = document.createElement("button");
+    // no <button>: browsers leave those out where print repeats a table's head
+    const button = document.createElement("span");
+    button.tabIndex = 0;
+    button.setAttribute("role", "button");
     button.append(...head.childNodes);
     head.append(button);
+    button.addEventListener("keydown", event => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); button.click(); }
+    });
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";
       for (const other of all("th", table)) other.removeAttribute("aria-sort");
@@ -136,9 +142,10 @@ function draw(svg) {
       const [begin, end] = [-.5, .5].map(w => { const p = [u, v]; p.splice(axis, 0, w); return at(p); });
       for (let k = 0; k < 3; k++) stroke(between(begin, end, k / 3), between(begin, end, (k + 1) / 3), "c");
     }
-    const label = [-.57, -.57, -.57]; label[axis] = 0;
-    const p = place(at(label));
-    add(p[2], "text", {x: p[0].toFixed(1), y: p[1].toFixed(1)}, "abc"[axis]);
+    const p = place(vectors[axis]), long = Math.hypot(...vectors[axis]) * p[3];
+    const [x, y] = [(p[0] - SIZE / 2) / long, (p[1] - SIZE / 2) / long];
+    add(1e9, "path", {class: "x", d: `M22 178L${(22 + 14 * x).toFixed(1)} ${(178 + 14 * y).toFixed(1)}`});
+    add(1e9, "text", {x: (22 + 20 * x).toFixed(1), y: (181 + 20 * y).toFixed(1)}, "abc"[axis]);
   }
   for (let k = 0; k < scene.bonds.length; k += 2) {
     const [i, j] = [scene.atoms[scene.bonds[k]], scene.atoms[scene.bonds[k + 1]]];

@@ -1,0 +1,1 @@
+"""Crystals: symmetric, reversible descriptions and a latent space of them."""

@@ -7,8 +7,6 @@ import gzip
 import hashlib
 import json
 import multiprocessing
-import os
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -69,7 +67,9 @@ def parse_cif(text: str) -> Structure:
     if any(len(r) != 7 or float(r[6]) != 1 for r in rows):
         return Structure.from_str(text, fmt="cif")
     species = [re.sub(r"[\d+-]+$", "", r[0]) for r in rows]
-    return Structure(Lattice.from_parameters(*cell), species, [[float(v) for v in r[3:6]] for r in rows])
+    return Structure(
+        Lattice.from_parameters(*cell), species, [[float(v) for v in r[3:6]] for r in rows]
+    )
 
 
 def read_table(path: Path) -> Iterator[tuple[Structure, dict[str, Any]]]:
@@ -99,7 +99,8 @@ def read_table(path: Path) -> Iterator[tuple[Structure, dict[str, Any]]]:
         raise ValueError(f"{path}: not a .csv.gz, .json.gz or .zip of CIFs")
 
 
-def _held_out(key: str, share: float) -> bool:
+def is_held_out(key: str, share: float) -> bool:
+    """Whether a row is kept from training, by the hash of its key (a formula, or file and row)."""
     digest = hashlib.sha256(key.encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
@@ -172,8 +173,11 @@ def load_dataset(recipe: Mapping[str, Any], folder: Path, workers: int = 2) -> D
                     key = f"{source['file']}:{number}"
                 rows.append(
                     Row(
-                        source["file"], result, _numbers(source, columns),
-                        _held_out(key, recipe["held_out"]), structure,
+                        source["file"],
+                        result,
+                        _numbers(source, columns),
+                        is_held_out(key, recipe["held_out"]),
+                        structure,
                     )
                 )
     return Dataset(tuple(rows), skipped, sha256)

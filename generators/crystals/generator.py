@@ -35,9 +35,16 @@ LEAST_VOLUME = 0.1  # Angstrom^3
 _CACHED = 20_000
 _BATCH = 512
 _DESCRIPTORS = (
-    "log_density", "log_volume_per_atom", "log_atoms",
-    "electronegativity_mean", "electronegativity_spread", "radius_mean", "radius_spread",
-    "group_mean", "period_mean", "metal_share",
+    "log_density",
+    "log_volume_per_atom",
+    "log_atoms",
+    "electronegativity_mean",
+    "electronegativity_spread",
+    "radius_mean",
+    "radius_spread",
+    "group_mean",
+    "period_mean",
+    "metal_share",
 )
 
 
@@ -157,7 +164,9 @@ class CrystalGenerator(Generator):
         crystal = describe(structure)
         unknown = sorted(set(crystal.elements) - set(self.card["elements"]))
         if unknown:
-            raise UndescribableError(f"elements {unknown} (atomic numbers) are unknown to {self.name}")
+            raise UndescribableError(
+                f"elements {unknown} (atomic numbers) are unknown to {self.name}"
+            )
         if crystal.atoms > self.max_atoms:
             raise UndescribableError(
                 f"its primitive cell has {crystal.atoms} atoms; {self.name} takes {self.max_atoms}"
@@ -219,7 +228,7 @@ class CrystalGenerator(Generator):
         return values
 
     def features(self, designs: Sequence[Structure]) -> Tensor:
-        """Latent vector, predicted properties and descriptors, `n x f`; see `Generator.features`."""
+        """Latent vectors, predicted properties and descriptors, `n x f`; see `Generator`."""
         tokens = self._tokens(designs)
         z = self._encode(tokens)
         described = np.array([_descriptors(s) for s in designs]).reshape(len(z), len(_DESCRIPTORS))
@@ -290,6 +299,11 @@ def _descriptors(structure: Structure) -> list[float]:
         float(np.log(structure.density)),
         float(np.log(structure.volume / len(structure))),
         float(np.log(len(structure))),
-        float(chi.mean()), float(chi.std()), float(radius.mean()), float(radius.std()),
-        float(table[z, 1].mean()), float(table[z, 0].mean()), float(table[z, 10].mean()),
+        float(chi.mean()),
+        float(chi.std()),
+        float(radius.mean()),
+        float(radius.std()),
+        float(table[z, 1].mean()),
+        float(table[z, 0].mean()),
+        float(table[z, 10].mean()),
     ]

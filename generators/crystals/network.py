@@ -87,7 +87,10 @@ class CrystalNetwork(nn.Module):
         d = size.width
         features, used, atoms = position_table()
         for name, table in (
-            ("chemistry", element_table()), ("sites", features), ("used", used), ("atoms", atoms)
+            ("chemistry", element_table()),
+            ("sites", features),
+            ("used", used),
+            ("atoms", atoms),
         ):
             values = torch.tensor(np.asarray(table), dtype=torch.float32)
             self.register_buffer(name, values, persistent=False)
@@ -257,7 +260,10 @@ class CrystalNetwork(nn.Module):
         running = torch.arange(n, device=device)
         for k in range(MAX_ORBITS + 1):
             t = Tokens(
-                group[running], position[running, :k], element[running, :k], free[running, :k],
+                group[running],
+                position[running, :k],
+                element[running, :k],
+                free[running, :k],
                 torch.zeros(len(running), LATTICE, device=device),
             )
             h = self._hidden(z[running], t if k else None, group[running])[:, -1]

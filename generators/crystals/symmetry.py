@@ -4,13 +4,19 @@ Everything is in the standard setting of the International Tables A as spglib or
 Hall number of each group). Wyckoff positions are the classes of affine subspaces that a site
 symmetry fixes; normalizers (International Tables A, chapter 3.5) are the changes of axes and origin
 that leave a group as it is, so that one crystal has several equal descriptions.
+
+Wyckoff positions are read from `wyckoff_positions.json`, which `python -m
+generators.crystals.symmetry` works out in seconds; a test holds the file against this code.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import spglib
@@ -66,7 +72,7 @@ class WyckoffPosition:
         return self.rotations @ self.point(free) + self.translations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpaceGroup:
     """A space group in its standard setting.
 
@@ -77,9 +83,6 @@ class SpaceGroup:
         centring: P, A, C, I, F or R.
         positions: Wyckoff positions, lowest multiplicity first; they are named by their index.
         polar: Coordinates along which the origin is free.
-        normalizer: Pairs of a change of axes `W` (3 x 3) and origins `w` (`k x 3`) that leave the
-            group as it is, one for each class that is not an operation of the group; the origin
-            along `polar` is free besides.
     """
 
     number: int
@@ -89,7 +92,15 @@ class SpaceGroup:
     centring: str
     positions: tuple[WyckoffPosition, ...]
     polar: tuple[int, ...]
-    normalizer: tuple[tuple[Array, Array], ...]
+
+    @cached_property
+    def normalizer(self) -> tuple[tuple[Array, Array], ...]:
+        """Changes of description that leave the group as it is.
+
+        Pairs of a change of axes `W` (3 x 3) and origins `w` (`k x 3`), one for each class that is
+        not an operation of the group; the origin along `polar` is free besides.
+        """
+        return _normalizer(self.number, self.rotations, self.translations, self.polar)
 
     @property
     def system(self) -> str:
@@ -100,11 +111,17 @@ class SpaceGroup:
         )
 
 
+def _space_group_type(hall: int) -> spglib.SpaceGroupType:
+    found = spglib.get_spacegroup_type(hall)
+    assert found is not None, f"spglib knows no Hall number {hall}"
+    return found
+
+
 @lru_cache(maxsize=1)
 def _first_hall() -> dict[int, int]:
     first: dict[int, int] = {}
     for hall in range(1, 531):
-        first.setdefault(spglib.get_spacegroup_type(hall).number, hall)
+        first.setdefault(_space_group_type(hall).number, hall)
     return first
 
 
@@ -117,7 +134,8 @@ def operations(number: int) -> tuple[Array, Array]:
     if number not in _first_hall():
         raise ValueError(f"there is no space group number {number}; numbers run from 1 to 230")
     found = spglib.get_symmetry_from_database(_first_hall()[number])
-    translations = np.round(found["translations"] * GRID) / GRID
+    assert found is not None, f"spglib knows no operations of space group {number}"
+    translations: Array = np.round(found["translations"] * GRID) / GRID
     return found["rotations"].astype(float), translations
 
 
@@ -166,7 +184,9 @@ def _positions(rot: Array, trans: Array) -> list[WyckoffPosition]:
         here = grid[fixed[:, which]]
         if not len(here):
             continue
-        order = next(k for k in range(1, 7) if np.allclose(np.linalg.matrix_power(rot[which], k), np.eye(3)))
+        order = next(
+            k for k in range(1, 7) if np.allclose(np.linalg.matrix_power(rot[which], k), np.eye(3))
+        )
         mean = sum(np.linalg.matrix_power(rot[which], k) for k in range(order)) / order
         across = (here @ (np.eye(3) - mean).T) % 1  # the same for all points of one line or plane
         for x in across[np.unique(np.round(across * 1e5) % 1e5, axis=0, return_index=True)[1]]:
@@ -181,7 +201,7 @@ def _positions(rot: Array, trans: Array) -> list[WyckoffPosition]:
 
     pure = trans[(rot == np.eye(3)).all((1, 2))]
     found: list[WyckoffPosition] = []
-    for x in sorted(seeds.values(), key=lambda v: tuple(np.round(v, 5))):
+    for x in sorted(seeds.values(), key=lambda v: np.round(v, 5).tolist()):
         orbit = rot @ x + trans
         if any(_on_position(p, orbit) for p in found if p.multiplicity == _count(orbit)):
             continue
@@ -222,7 +242,14 @@ def _positions(rot: Array, trans: Array) -> list[WyckoffPosition]:
 
 
 def _is_hexagonal(rot: Array) -> bool:
-    return bool(any(np.allclose(np.linalg.matrix_power(r, 3), np.eye(3)) and abs(r[2, 2] - 1) < 1e-6 and r.trace() == 0 for r in rot))
+    return bool(
+        any(
+            np.allclose(np.linalg.matrix_power(r, 3), np.eye(3))
+            and abs(r[2, 2] - 1) < 1e-6
+            and r.trace() == 0
+            for r in rot
+        )
+    )
 
 
 def _distinct(orbit: Array) -> tuple[Array, list[int]]:
@@ -260,9 +287,10 @@ def free_parameters(position: WyckoffPosition, points: Array, tolerance: float) 
     return free[np.abs(off).max(1) < tolerance] % 1.0
 
 
-
 def _centring(rot: Array, trans: Array) -> str:
-    pure = {tuple(np.round(t % 1, 3)) for r, t in zip(rot, trans, strict=True) if (r == np.eye(3)).all()}
+    pure = {
+        tuple(np.round(t % 1, 3)) for r, t in zip(rot, trans, strict=True) if (r == np.eye(3)).all()
+    }
     if len(pure) == 4:
         return "F"
     if len(pure) == 3:
@@ -298,6 +326,12 @@ def _normalizer(
     number: int, rot: Array, trans: Array, polar: tuple[int, ...]
 ) -> tuple[tuple[Array, Array], ...]:
     """Changes of axes and origin that map the group onto itself; see `SpaceGroup.normalizer`."""
+    if number <= 2:  # any axes will do, and halves of them as origin where there is an inversion
+        halves = np.array(list(itertools.product((0, 0.5), repeat=3)))
+        origins = halves if number == 2 else np.zeros((1, 3))
+        proper = [w for w in _small_axes() if number == 1 or np.linalg.det(w) > 0]
+        proper.sort(key=lambda m: float(np.abs(m - np.eye(3)).sum()))
+        return tuple((w, origins) for w in proper)
     steps = 12 if _is_hexagonal(rot) else 8
     axis = np.arange(steps) / steps
     grids = [np.zeros(1) if k in polar else axis for k in range(3)]
@@ -317,8 +351,17 @@ def _normalizer(
         images = [(w @ r @ inverse, w @ t) for r, t in generators]
         if any(np.round(r).astype(int).tobytes() not in table for r, _ in images):
             continue
-        if np.abs(_wrapped(pure @ w.T)[:, None] - _wrapped(pure)[None] - np.round(
-            _wrapped(pure @ w.T)[:, None] - _wrapped(pure)[None])).max(-1).min(1).max() > 1e-6:
+        if (
+            np.abs(
+                _wrapped(pure @ w.T)[:, None]
+                - _wrapped(pure)[None]
+                - np.round(_wrapped(pure @ w.T)[:, None] - _wrapped(pure)[None])
+            )
+            .max(-1)
+            .min(1)
+            .max()
+            > 1e-6
+        ):
             continue
         fits = np.ones(len(origins), dtype=bool)
         for r, t in images:
@@ -351,17 +394,66 @@ def space_group(number: int) -> SpaceGroup:
         ValueError: The number is not in 1 to 230.
     """
     rot, trans = operations(number)
-    polar = tuple(
-        k for k in range(3) if np.abs(rot @ np.eye(3)[k] - np.eye(3)[k]).max() < 1e-6
-    )
-    symbol = spglib.get_spacegroup_type(_first_hall()[number]).international_short
+    polar = tuple(k for k in range(3) if np.abs(rot @ np.eye(3)[k] - np.eye(3)[k]).max() < 1e-6)
+    symbol = _space_group_type(_first_hall()[number]).international_short
     return SpaceGroup(
         number=number,
         symbol=symbol,
         rotations=rot,
         translations=trans,
         centring=_centring(rot, trans),
-        positions=tuple(_positions(rot, trans)),
+        positions=tuple(_unpacked(row, rot, trans) for row in _table()[str(number)]),
         polar=polar,
-        normalizer=_normalizer(number, rot, trans, polar),
     )
+
+
+# The shipped table: for each position its pivots, basis, origin in 24ths, the operations that make
+# its sites and which of them lie in the primitive cell.
+TABLE = Path(__file__).parent / "wyckoff_positions.json"
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, list[list[Any]]]:
+    table: dict[str, list[list[Any]]] = json.loads(TABLE.read_text())
+    return table
+
+
+def _packed(p: WyckoffPosition, rot: Array, trans: Array) -> list[Any]:
+    made_by = [
+        next(
+            i for i in range(len(rot)) if (rot[i] == r).all() and np.abs(trans[i] - t).max() < 1e-6
+        )
+        for r, t in zip(p.rotations, p.translations, strict=True)
+    ]
+    return [
+        list(p.pivots),
+        p.basis.astype(int).ravel().tolist(),
+        np.round(p.origin * GRID).astype(int).tolist(),
+        made_by,
+        list(p.primitive),
+    ]
+
+
+def _unpacked(row: list[Any], rot: Array, trans: Array) -> WyckoffPosition:
+    pivots, basis, origin, made_by, primitive = row
+    return WyckoffPosition(
+        multiplicity=len(made_by),
+        dof=len(pivots),
+        pivots=tuple(pivots),
+        basis=np.array(basis, dtype=float).reshape(3, len(pivots)),
+        origin=np.array(origin) / GRID,
+        rotations=rot[made_by],
+        translations=trans[made_by],
+        primitive=tuple(primitive),
+    )
+
+
+def work_out(number: int) -> list[list[Any]]:
+    """The rows of `wyckoff_positions.json` of a space group, from its operations."""
+    rot, trans = operations(number)
+    return [_packed(p, rot, trans) for p in _positions(rot, trans)]
+
+
+if __name__ == "__main__":
+    rows = [f'"{n}":{json.dumps(work_out(n), separators=(",", ":"))}' for n in range(1, 231)]
+    TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -183,8 +183,15 @@ def element_table() -> Array:
             chi = e.X if not np.isnan(e.X) else 1.8
             radius = e.atomic_radius or e.atomic_radius_calculated or 1.6
             rows[z] = [
-                e.row, e.group, *shells.values(), chi, float(radius),
-                e.mendeleev_no or z, float(e.ionization_energy or 8.0), e.is_metal, e.is_lanthanoid,
+                e.row,
+                e.group,
+                *shells.values(),
+                chi,
+                float(radius),
+                e.mendeleev_no or z,
+                float(e.ionization_energy or 8.0),
+                e.is_metal,
+                e.is_lanthanoid,
             ]
     known = rows[1:]
     rows[1:] = (known - known.mean(0)) / known.std(0)
@@ -227,9 +234,17 @@ def position_table() -> tuple[Array, Array, Array]:
             basis[:, : p.dof] = p.basis
             angle = 2 * np.pi * p.origin
             features[number, i] = [
-                np.log(len(p.primitive)), p.dof / 3, np.log(len(group.rotations) / p.multiplicity),
-                np.sin(angle[0]), np.sin(angle[1]), np.sin(angle[2]),
-                np.cos(angle[0]), np.cos(angle[1]), np.cos(angle[2]),
-                *basis.sum(1), *np.abs(basis).sum(0), 1.0,
+                np.log(len(p.primitive)),
+                p.dof / 3,
+                np.log(len(group.rotations) / p.multiplicity),
+                np.sin(angle[0]),
+                np.sin(angle[1]),
+                np.sin(angle[2]),
+                np.cos(angle[0]),
+                np.cos(angle[1]),
+                np.cos(angle[2]),
+                *basis.sum(1),
+                *np.abs(basis).sum(0),
+                1.0,
             ]
     return features, used, atoms

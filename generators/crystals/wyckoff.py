@@ -7,13 +7,13 @@ enantiomers in one space group share a description, since every scalar property 
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
+import moyopy
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice, Structure
 
@@ -24,6 +24,9 @@ from generators.crystals.symmetry import (
     free_parameters,
     space_group,
 )
+
+# It remarks on supercells, whose primitive cell is what is wanted here.
+logging.getLogger("moyo").setLevel(logging.ERROR)
 
 SYMPREC = 0.01  # Angstrom
 _SAME = 2e-3  # fractional coordinates closer than this are one
@@ -77,10 +80,8 @@ class WyckoffCrystal:
         axes = CENTRING_AXES[self.group.centring]
         matrix = axes @ Lattice.from_parameters(*self.lattice).matrix
         positions = [self.group.positions[p] for p in self.positions]
-        sites = [
-            p.sites(u)[list(p.primitive)] for p, u in zip(positions, self.free, strict=True)
-        ]
-        species = [z for z, s in zip(self.elements, sites, strict=True) for _ in s]
+        sites = [p.sites(u)[list(p.primitive)] for p, u in zip(positions, self.free, strict=True)]
+        species = [Element.from_Z(z) for z, s in zip(self.elements, sites, strict=True) for _ in s]
         return Structure(
             Lattice(matrix), species, np.concatenate(sites) @ np.linalg.inv(axes), to_unit_cell=True
         )
@@ -98,45 +99,38 @@ def describe(structure: Structure, symprec: float = SYMPREC) -> WyckoffCrystal:
     """
     if not structure.is_ordered:
         raise UndescribableError("it is disordered; give one ordered structure")
-    kinds = [site.specie.Z for site in structure]
+    cell = moyopy.Cell(
+        structure.lattice.matrix.tolist(),
+        structure.frac_coords.tolist(),
+        [site.specie.Z for site in structure],
+    )
     tolerances = [symprec / 4**k for k in range(4)]
-    cell = _reduced((structure.lattice.matrix, structure.frac_coords, kinds), tolerances[-1])
     for tolerance in tolerances:
         # A crystal that is distorted by about the tolerance reads as one group or another by
         # rounding errors alone: take a tolerance at which half and twice of it agree.
-        data = spglib.get_symmetry_dataset(cell, symprec=tolerance / 2)
-        if data is None:
+        fine, coarse = _search(cell, tolerance / 2), _search(cell, tolerance * 2)
+        if fine is None:
             continue
-        if tolerance != tolerances[-1]:
-            coarse = spglib.get_symmetry_dataset(cell, symprec=tolerance * 2)
-            if coarse is None or _read(coarse) != _read(data):
-                continue
-        group = space_group(data.number)
-        orbits = _orbits(group, data.std_positions, data.std_types)
+        agree = coarse is not None and _read(coarse) == _read(fine)
+        if not agree and tolerance != tolerances[-1]:
+            continue
+        group = space_group(fine.number)
+        standard = fine.std_cell
+        orbits = _orbits(group, np.array(standard.positions), np.array(standard.numbers))
         if orbits is not None:
-            return _canonical(group, Lattice(data.std_lattice).parameters, orbits)
-    raise UndescribableError("spglib found no consistent symmetry")
+            return _canonical(group, Lattice(standard.basis).parameters, orbits)
+    raise UndescribableError("no consistent symmetry was found")
 
 
-def _read(data: spglib.SpglibDataset) -> tuple[int, int]:
-    return data.number, len(data.std_types)
+def _search(cell: moyopy.Cell, tolerance: float) -> moyopy.MoyoDataset | None:
+    try:
+        return moyopy.MoyoDataset(cell, symprec=tolerance, setting=moyopy.Setting.spglib())
+    except ValueError:  # no symmetry to be found at this tolerance
+        return None
 
 
-_Cell = tuple[Array, Array, Sequence[int]]
-
-
-def _reduced(cell: _Cell, symprec: float) -> _Cell:
-    """The same crystal in its Niggli-reduced primitive cell.
-
-    spglib's tolerance acts on the vectors of the cell that it is given, so that what is found for
-    a long or skew cell can differ from what is found for a compact one.
-    """
-    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
-    matrix, points, kinds = found if found is not None else cell
-    reduced = spglib.niggli_reduce(matrix)
-    if reduced is None:
-        return matrix, points, kinds
-    return reduced, points @ matrix @ np.linalg.inv(reduced) % 1.0, kinds
+def _read(data: moyopy.MoyoDataset) -> tuple[int, int]:
+    return data.number, len(data.std_cell.numbers)
 
 
 _Orbit = tuple[int, int, Array]  # position, atomic number, one site
@@ -189,10 +183,7 @@ def _lattice_parameters(metrics: Array) -> Array:
     """a, b, c, alpha, beta, gamma of metric tensors `n x 3 x 3`."""
     lengths = np.sqrt(metrics[:, [0, 1, 2], [0, 1, 2]])
     cosines = np.stack(
-        [
-            metrics[:, i, j] / lengths[:, i] / lengths[:, j]
-            for i, j in ((1, 2), (0, 2), (0, 1))
-        ],
+        [metrics[:, i, j] / lengths[:, i] / lengths[:, j] for i, j in ((1, 2), (0, 2), (0, 1))],
         1,
     )
     return np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))], 1)
@@ -240,7 +231,9 @@ def _canonical(
             if gain < 1e-3:
                 break
             origin = _origin_of(group, best)
-            orbits = [(_moved(group, p, x, best, origin), z, best @ x + origin) for p, z, x in orbits]
+            orbits = [
+                (_moved(group, p, x, best, origin), z, best @ x + origin) for p, z, x in orbits
+            ]
             matrix = shorter
 
     ranked: list[tuple[tuple[tuple[int, float], ...], int, Array]] = []
@@ -280,7 +273,7 @@ def _canonical(
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def element_rank(z: int) -> float:
     """Order of elements: the more electropositive first, then by atomic number."""
     with warnings.catch_warnings():
@@ -315,7 +308,7 @@ def _anchors(group: SpaceGroup, orbits: list[_Orbit]) -> list[Array]:
         return [np.zeros(3)]
     kinds = [(p, z) for p, z, _ in orbits]
     rarest = min(kinds, key=lambda k: (kinds.count(k), kinds.index(k)))
-    shifts = []
+    shifts: list[Array] = []
     for p, z, x in orbits:
         if (p, z) == rarest:
             sites = group.rotations @ x + group.translations
