@@ -227,6 +227,7 @@ def _potential() -> str:
 
 def _database(db: str | None) -> tuple[str, Verdict]:
     from campaigns.campaign import Campaign
+    from campaigns.cli_tables import plural
     from campaigns.store import Store
     from campaigns.store.store import default_url
 
@@ -240,7 +241,7 @@ def _database(db: str | None) -> tuple[str, Verdict]:
     names = Campaign.names(url)
     room = f"; {_room(store.path.parent)}" if store.path else ""
     store.close()
-    return f"{store.where}: intact, {len(names)} campaigns{room}", "ok"
+    return f"{store.where}: intact, {plural(len(names), 'campaign')}{room}", "ok"
 
 
 def _room(folder: Path) -> str:

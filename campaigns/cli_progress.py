@@ -238,7 +238,7 @@ def _clock(seconds: float) -> str:
 
 
 def _numbers(trials: list[int]) -> str:
-    """`trial 3`, `trials 3 to 6`."""
+    """`trial 3`, `trials 3 and 4`, `trials 3 to 6`."""
     if len(trials) == 1:
         return f"trial {trials[0]}"
-    return f"trials {trials[0]} to {trials[-1]}"
+    return f"trials {trials[0]} {'and' if len(trials) == 2 else 'to'} {trials[-1]}"

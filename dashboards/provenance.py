@@ -83,7 +83,11 @@ def _matches(figures: dict[str, Any]) -> str:
 
 def _by_source(figures: dict[str, Any]) -> str:
     known = {source: f.get("match_rate") for source, f in figures.items() if isinstance(f, dict)}
-    return ", ".join(f"{s} {percent(rate)}" for s, rate in known.items() if rate is not None)
+    return ", ".join(
+        f"{source.partition('/')[0]} {percent(rate)}"
+        for source, rate in known.items()
+        if rate is not None
+    )
 
 
 def _valid(figures: dict[str, Any]) -> str:

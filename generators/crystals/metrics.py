@@ -51,9 +51,9 @@ def evaluate_reconstruction(
         "crystals": n,
         "encoded": len(encodable),
         "decoded_valid": sum(d is not None for d in decoded),
-        "match_rate": len(rms) / n if n else float("nan"),
+        "match_rate": len(rms) / n if n else None,
         "match_rate_95": [low, high],
-        "rms": float(np.mean(rms)) if rms else float("nan"),
+        "rms": float(np.mean(rms)) if rms else None,
     }
 
 
@@ -87,4 +87,4 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     z, p = 1.959964, hits / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float(middle - half), float(middle + half)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
