@@ -102,39 +102,32 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for seed in range(arguments.seeds):
-        spec = spec_for(seed, arguments.trials, work)
-        problem = spec.problem()
-        row: dict[str, Any] = {"seed": seed}
-        for arm, run in (("campaign", run_campaign), ("random", run_random)):
+    rows: list[dict[str, Any]] = [{"seed": seed} for seed in range(arguments.seeds)]
+    for arm, run in (("random", run_random), ("campaign", run_campaign)):
+        for row in rows:
+            spec = spec_for(row["seed"], arguments.trials, work)
             started = time.monotonic()
             outcomes, more = run(spec, work)
-            trace = hypervolume_trace(problem, outcomes)
+            trace = hypervolume_trace(spec.problem(), outcomes)
             row[arm] = {
                 "hypervolume": float(trace[-1]),
                 "trace": [round(float(v), 1) for v in trace],
                 "failed": int(np.isnan(outcomes).any(1).sum()),
                 "minutes": round((time.monotonic() - started) / 60, 2),
             } | more
-        row["ratio"] = row["campaign"]["hypervolume"] / max(row["random"]["hypervolume"], 1e-9)
-        rows.append(row)
-        print(
-            f"seed {seed}: campaign {row['campaign']['hypervolume']:.0f}, "
-            f"random {row['random']['hypervolume']:.0f}, ratio {row['ratio']:.2f}",
-            flush=True,
-        )
-        _write(arguments.out, rows, arguments.trials)
-    summary = _write(arguments.out, rows, arguments.trials)
+            print(f"{arm}, seed {row['seed']}: {row[arm]['hypervolume']:.0f}", flush=True)
+    summary = _summary(rows, arguments.trials)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({"summary": summary, "runs": rows}, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
 
 
-def _write(out: Path, rows: list[dict[str, Any]], trials: int) -> dict[str, Any]:
+def _summary(rows: list[dict[str, Any]], trials: int) -> dict[str, Any]:
     campaign = np.array([r["campaign"]["hypervolume"] for r in rows])
     random = np.array([r["random"]["hypervolume"] for r in rows])
     draws = np.random.default_rng(0).integers(len(rows), size=(10_000, len(rows), 2))
     ratios = np.median(campaign[draws[..., 0]], 1) / np.median(random[draws[..., 1]], 1)
-    summary = {
+    return {
         "trials": trials,
         "seeds": len(rows),
         "unit": "GPa g/cm^3 beyond 20 GPa and 9 g/cm^3",
@@ -143,9 +136,6 @@ def _write(out: Path, rows: list[dict[str, Any]], trials: int) -> dict[str, Any]
         "ratio_of_medians": float(np.median(campaign) / np.median(random)),
         "ratio_95_bootstrap": [float(v) for v in np.quantile(ratios, [0.025, 0.975])],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"summary": summary, "runs": rows}, indent=1) + "\n")
-    return summary
 
 
 if __name__ == "__main__":
