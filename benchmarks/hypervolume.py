@@ -24,7 +24,7 @@ from campaigns import Campaign
 from campaigns.spec import Spec, load_spec
 from campaigns.templates import write_template
 from loop import History, ProposalSettings, hypervolume_trace, propose
-from loop.executor import LocalPool
+from loop.executor import LocalPool, Outcome
 
 TEMPLATE = "light-stiff"
 RESULTS = Path(__file__).parent / "results" / "hypervolume.json"
@@ -76,12 +76,10 @@ def run_random(spec: Spec, work: Path) -> tuple[np.ndarray, dict[str, Any]]:
         results_dir=folder,
     ) as pool:
         keys = [f"draw-{i}" for i in range(n)]
-        ended = {o.key: o for o in pool.finished(keys)}
-        for i, candidate in enumerate(drawn.candidates):
-            if keys[i] not in ended:
-                design = problem.space.to_json(candidate.design)
-                payload = {"design": design, "metrics": list(problem.metrics), "seed": i}
-                pool.submit(keys[i], payload)
+        ended: dict[str, Outcome] = {}
+        for i, candidate in enumerate(drawn.candidates):  # what is on disk is not evaluated again
+            design = problem.space.to_json(candidate.design)
+            pool.submit(keys[i], {"design": design, "metrics": list(problem.metrics), "seed": i})
         while pool.running():
             ended |= {o.key: o for o in pool.wait(timeout=5)}
     for i, key in enumerate(keys):

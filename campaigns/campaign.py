@@ -118,18 +118,30 @@ class Campaign:
 
     @classmethod
     def create_or_open(
-        cls, spec: Spec | str | Path, db: str | None = None, *, spec_text: str | None = None
+        cls,
+        spec: Spec | str | Path,
+        db: str | None = None,
+        *,
+        spec_text: str | None = None,
+        seed: int | None = None,
     ) -> Campaign:
         """Begin a campaign, or go on with the one of this name.
 
-        The spec may have changed in ``budget``, ``stop`` and ``evaluate``; the store takes the new
-        ones.
+        The spec may have changed in ``budget``, ``stop`` and ``evaluate``, and the file of a
+        generator may have moved; the store takes the new ones.
+
+        Args:
+            spec: The spec, or the path of its file.
+            db: As `create`.
+            spec_text: As `create`.
+            seed: In place of the spec's. Without it, a campaign that was begun with another seed
+                than its spec's goes on with that.
 
         Raises:
             UsageError: The campaign of this name seeks something else.
             InputErrors, MatloopError: As `create`.
         """
-        return cls._make(spec, db, spec_text, may_exist=True)
+        return cls._make(spec, db, spec_text, may_exist=True, seed=seed)
 
     @classmethod
     def open(cls, name: str, db: str | None = None) -> Campaign:
@@ -141,8 +153,10 @@ class Campaign:
         """
         store = Store(db, create=False)
         with store.read() as session:
-            row = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
             names = session.scalars(select(CampaignRow.name).order_by(CampaignRow.id)).all()
+            row = None
+            if name in names:  # so that no text which a database cannot take gets there
+                row = session.scalar(select(CampaignRow).where(CampaignRow.name == name))
         if row is None:
             raise UsageError(
                 f"there is no campaign {name!r}",
@@ -168,16 +182,23 @@ class Campaign:
 
     @classmethod
     def _make(
-        cls, spec: Spec | str | Path, db: str | None, spec_text: str | None, may_exist: bool
+        cls,
+        spec: Spec | str | Path,
+        db: str | None,
+        spec_text: str | None,
+        may_exist: bool,
+        seed: int | None = None,
     ) -> Campaign:
-        if isinstance(spec, str | Path):
-            from campaigns.spec import load_spec
+        from campaigns.spec import load_spec, written_seed
 
+        if isinstance(spec, str | Path):
             if spec_text is None and Path(spec).is_file():
                 spec_text = Path(spec).read_text(encoding="utf-8", errors="replace")
             spec = load_spec(Path(spec))
         stored = json.loads(strict_json(spec.model_dump(mode="json")))
         text = spec_text or strict_json(stored)
+        if seed is not None:
+            stored["seed"] = seed
         store = Store(db)
         with store.write() as session:
             row = session.scalar(select(CampaignRow).where(CampaignRow.name == spec.campaign))
@@ -196,7 +217,9 @@ class Campaign:
                     unchanged="that campaign",
                     hint="`matloop run SPEC` goes on with it; or give the spec another name",
                 )
-            elif row.spec != stored:
+            elif seed is None and written_seed(row.spec_text) == stored["seed"]:
+                stored["seed"] = row.spec["seed"]  # it was begun with another than its file's
+            if row.spec != stored:
                 _take_changes(session, row, stored, text, store.where)
         return cls(store, row)
 
@@ -405,7 +428,7 @@ class Campaign:
             from campaigns.handout import known_columns
             from campaigns.results_file import read_results
 
-            name = Path(source).name
+            name = "".join(c if c.isprintable() else "?" for c in Path(source).name)
             # by the readings, not the bytes: the same table saved with other line ends is the same
             designs = [(t.index, t.provenance.get("name"), t.design) for t in trials]
             readings = read_results(
@@ -678,6 +701,8 @@ def _take_changes(
 ) -> None:
     changed = sorted(k for k in {*row.spec, *stored} if row.spec.get(k) != stored.get(k))
     fixed = [key for key in changed if key not in _MAY_CHANGE]
+    if "space" in fixed and _only_moved(session, row, stored["space"]):
+        fixed.remove("space")
     if fixed:
         raise UsageError(
             f"the campaign {row.name!r} in this database has another spec",
@@ -689,6 +714,31 @@ def _take_changes(
         )
     row.spec, row.spec_text, row.spec_hash = stored, text, _hash(strict_json(stored))
     record(session, row.id, "spec_changed", changed=changed, spec_hash=row.spec_hash)
+
+
+def _only_moved(session: Session, row: CampaignRow, space: dict[str, Any]) -> bool:
+    """Whether a space is the campaign's but for the folders of its generators' files.
+
+    They must be the versions that its trials came from.
+    """
+    from campaigns.spec_environment import is_path, version_at
+
+    def named(axes: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: {"latent": Path(axis["latent"]).name} if is_path(axis.get("latent", "")) else axis
+            for name, axis in axes.items()
+        }
+
+    if named(row.spec["space"]) != named(space):
+        return False
+    used = session.scalars(select(Trial.provenance).where(Trial.campaign_id == row.id)).all()
+    return all(
+        told["generators"][name]["version"] == version_at(space[name]["latent"])
+        for name in space
+        if space[name] != row.spec["space"][name]
+        for told in used
+        if name in told.get("generators", {})
+    )
 
 
 def _generators(problem: Problem) -> dict[str, dict[str, Any]]:

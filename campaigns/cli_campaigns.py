@@ -95,9 +95,9 @@ def propose(
     from campaigns import handout
     from campaigns.cli_tables import candidates_table, plural
 
-    if folder is not None:
-        handout.prepare(folder)
-    with _begun(campaign, db, None, out) as opened:
+    with _opened(campaign, db) if waiting else _begun(campaign, db, None, out) as opened:
+        if folder is not None:
+            handout.prepare(folder)
         if waiting:
             known = opened.trials()
             candidates = known.index[known["status"] == "candidate"]
@@ -219,7 +219,7 @@ def export(
 
 
 def _is_spec(which: str) -> bool:
-    return which.lower().endswith((".yaml", ".yml")) or os.sep in which or Path(which).is_file()
+    return which.lower().endswith((".yaml", ".yml")) or os.sep in which or os.path.isfile(which)
 
 
 def _opened(which: str, db: str | None) -> Campaign:
@@ -238,9 +238,9 @@ def _named(name: str, db: str | None) -> Campaign:
     try:
         return Campaign.open(name, db)
     except UsageError as error:
-        specs = sorted(Path().glob(f"{name}.y*ml"))
-        if Path(name).is_dir():
-            specs = sorted(Path(name).glob("*.y*ml"))
+        specs = [f for f in (f"{name}.yaml", f"{name}.yml") if os.path.isfile(f)]
+        if os.path.isdir(name):
+            specs = sorted(str(file) for file in Path(name).glob("*.y*ml"))
         if specs:
             error.hint = f"did you mean {specs[0]}?"
         raise
@@ -262,10 +262,8 @@ def _begun(which: str, db: str | None, seed: int | None, out: Output) -> Campaig
     from campaigns.spec import load_spec
 
     spec = load_spec(which)
-    if seed is not None:
-        spec = spec.model_copy(update={"seed": seed})
     text = Path(which).read_text(encoding="utf-8", errors="replace")
-    campaign = Campaign.create_or_open(spec, db, spec_text=text)
+    campaign = Campaign.create_or_open(spec, db, spec_text=text, seed=seed)
     told = campaign.events(last=1)[0]
     if told["kind"] == "campaign_created":
         out.note(f"{campaign.name}: a new campaign in {campaign.store.where}")

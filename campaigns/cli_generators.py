@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json as json_format
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -225,11 +224,12 @@ def _card(name_or_path: str) -> dict[str, Any]:
 
 
 def _summary(card: dict[str, Any]) -> dict[str, Any]:
-    """What a card says in a line; its version is computed as the generator computes it."""
-    recipe = json_format.dumps(card["recipe"], sort_keys=True)
+    """What a card says in a line."""
+    from campaigns.spec_environment import version_of
+
     return {
         "name": card["name"],
-        "version": hashlib.sha256((card["weights_sha256"] + recipe).encode()).hexdigest()[:16],
+        "version": version_of(card),
         "parent": card.get("parent"),
         "kind": card.get("kind"),
         "dimensions": card["recipe"]["network"]["latent"],

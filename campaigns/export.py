@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,9 @@ SCHEMA: Final = 1
 
 _ENDINGS: Final = {"csv": ".csv", "json": ".json", "ax": ".ax.json", "report": ".html"}
 
+# SQLite's own files, seen from the database: itself, its write-ahead log, its shared memory.
+_OF_SQLITE: Final = ("", "-wal", "-shm", "-journal")
+
 
 def export_formats() -> list[str]:
     """The formats that are installed."""
@@ -52,7 +56,7 @@ def export(campaign: Campaign, format: str, out: str | Path | None = None) -> Pa
         The file written.
 
     Raises:
-        UsageError: There is no such format or no such folder.
+        UsageError: There is no such format or no such folder, or another kind of file is there.
         MatloopError: The format cannot be loaded, or the file not written.
     """
     found = list(metadata.entry_points(group=GROUP, name=format))
@@ -61,8 +65,9 @@ def export(campaign: Campaign, format: str, out: str | Path | None = None) -> Pa
         raise UsageError(f"there is no export format {quoted(format)}", hint=hint)
     path = Path(campaign.name + _ENDINGS.get(format, f".{format}"))
     if out is not None:
-        path = Path(out) / path if Path(out).is_dir() else Path(out)
+        path = Path(out) / path if os.path.isdir(out) else Path(out)
     check_writable(path)
+    _spare(campaign, path, _ENDINGS.get(format, f".{format}"))
     try:
         exporter: Exporter = found[0].load()
     except (ImportError, AttributeError) as error:
@@ -76,6 +81,23 @@ def export(campaign: Campaign, format: str, out: str | Path | None = None) -> Pa
         return exporter(campaign, path)
     except OSError as error:
         raise not_written(path, error) from error
+
+
+def _spare(campaign: Campaign, path: Path, ending: str) -> None:
+    """Refuse to overwrite the database, or a file that no export of this format wrote."""
+    target, db = path.resolve(), campaign.store.path
+    if db and target in {db.resolve().with_name(db.resolve().name + e) for e in _OF_SQLITE}:
+        what = "this is the campaign's own database"
+    elif os.path.exists(path) and path.suffix.lower() != Path(f"x{ending}").suffix:
+        what = f"a file that does not end in {ending} is there already"
+    else:
+        return
+    raise UsageError(
+        what,
+        where=str(path),
+        unchanged="that file; nothing was written",
+        hint=f"name a file that ends in {ending} with --out",
+    )
 
 
 def to_csv(campaign: Campaign, out: Path) -> Path:

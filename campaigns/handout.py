@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def prepare(folder: str | Path) -> Path:
         MatloopError: It cannot be written to.
     """
     folder = Path(folder)
-    if (folder / TABLE).exists():
+    if os.path.exists(folder / TABLE):
         raise UsageError(
             f"there is a {TABLE} already",
             where=str(folder),

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import records, units
 from campaigns.errors import InputErrors, Problem
-from campaigns.store.models import Artifact, IngestedFile, Observation, Trial
+from campaigns.store.models import Artifact, Event, IngestedFile, Observation, Trial
 from campaigns.store.store import record
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Summary:
         repeated: Readings the store had already.
         completed: Trials that are completed now and were not before.
         failed: Trials that are failed now and were not before.
-        already_ingested: The very same content was taken in before; nothing was done.
+        already_ingested: The very same content was the last taken in; nothing was done.
         dry_run: Nothing was written.
     """
 
@@ -64,13 +64,17 @@ def content_key(readings: Sequence[Reading]) -> str:
 
 
 def already_in(session: Session, campaign_id: int, key: str) -> bool:
-    """Whether this content was taken in before."""
-    found = session.scalar(
-        select(IngestedFile.id).where(
-            IngestedFile.campaign_id == campaign_id, IngestedFile.sha256 == key
-        )
+    """Whether this content is the last that was taken in.
+
+    Content before the last may have been corrected since; taken in again, it corrects the other.
+    """
+    last = session.scalar(
+        select(Event.payload)
+        .where(Event.campaign_id == campaign_id, Event.kind == "results_ingested")
+        .order_by(Event.id.desc())
+        .limit(1)
     )
-    return found is not None
+    return last is not None and last["sha256"] == key
 
 
 def observe(
@@ -180,7 +184,9 @@ def take_in(
                 for m in metrics
             },
         )  # fmt: skip
-    session.add(IngestedFile(campaign_id=campaign_id, sha256=key, name=name))
+    this = (IngestedFile.campaign_id == campaign_id, IngestedFile.sha256 == key)
+    if session.scalar(select(IngestedFile.id).where(*this)) is None:
+        session.add(IngestedFile(campaign_id=campaign_id, sha256=key, name=name))
     record(
         session, campaign_id, "results_ingested", source=name, sha256=key,
         added=summary.added, corrected=summary.corrected, repeated=summary.repeated,
@@ -210,7 +216,8 @@ def _check(
         elif reading.status == "failed" and trial.status == "completed":
             problems.append(
                 Problem(where, "the trial is completed: it cannot fail any more",
-                        "correct its values, or abandon it")
+                        "correct its values, or give it up in Python: "
+                        f"Campaign.abandon({reading.trial}, reason)")
             )  # fmt: skip
         if reading.mean is not None:
             problems += _check_value(reading, reading.mean, metric_units, where)

@@ -285,10 +285,16 @@ class _Reader:
         return "completed"
 
     def _text(self, value: Any, name: str, row: int) -> str | None:
-        if value is None or (isinstance(value, str) and len(value) <= 2000):
-            return value
-        self.sheet.wrong("text of up to 2,000 characters was wanted", row=row, column=name)
-        return None
+        if value is None:
+            return None
+        if not isinstance(value, str) or len(value) > 2000:
+            self.sheet.wrong("text of up to 2,000 characters was wanted", row=row, column=name)
+            return None
+        text = " ".join(value.split())
+        if not text.isprintable():  # as what would steer the terminal that shows it
+            what = f"{quoted(text)} has characters that cannot be shown"
+            self.sheet.wrong(what, row=row, column=name)
+        return text or None
 
     def _cif(self, value: Any, row: int) -> str | None:
         if value is None:

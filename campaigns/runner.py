@@ -23,7 +23,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -193,9 +193,12 @@ class Runner:
 
     def _loop(self, pool: LocalPool, signals: _Signals) -> None:
         while True:
-            self._fill(pool, signals)
+            handled = self._fill(pool, signals)
             if not pool.running():
-                return
+                if not handled:
+                    return
+                self._judge()
+                continue
             with signals.interruptible():
                 ended = pool.wait(timeout=_POLL_SECONDS)
             for outcome in ended:
@@ -203,13 +206,18 @@ class Runner:
             if ended:
                 self._judge()
 
-    def _fill(self, pool: LocalPool, signals: _Signals) -> None:
-        """Give every free worker a trial, proposing more when there are too few."""
+    def _fill(self, pool: LocalPool, signals: _Signals) -> bool:
+        """Give every free worker a trial, proposing more when there are too few.
+
+        Returns:
+            Whether a trial was waiting. It need not run now: one whose result came late is taken
+            in, and one answered by hand meanwhile is passed over.
+        """
         if self._verdict or self._time_is_up():
-            return
+            return False
         free = self._workers - len(pool.running())
         waiting = self._trials("candidate")
-        if len(waiting) < free and self._propose(signals):
+        if len(waiting) < free and self._propose(self._batch, signals.interruptible):
             waiting = self._trials("candidate")
         if waiting and not self._checked:
             self._check_evaluator(pool, signals)
@@ -222,22 +230,24 @@ class Runner:
                 self._settle(late[0])
             else:
                 self._start(trial, pool)
+        return bool(waiting[:free])
 
-    def _propose(self, signals: _Signals) -> bool:
-        n = min(self._spec.budget.batch, self._budget - self._campaign._counted())
+    def _propose(self, most: int, computing: Callable[[], Any] | None = None) -> int:
+        """Propose what budget and caller leave of so many trials; how many there are now."""
+        n = min(most, self._budget - self._campaign._counted())
         if self._left_to_propose is not None:
             n = min(n, self._left_to_propose)
         if n < 1 or self._exhausted:
-            return False
+            return 0
         self._campaign._narrate("proposing", n=n)
         try:
-            new = self._campaign._propose(n, signals.interruptible)
+            new = self._campaign._propose(n, computing)
         except NoDesign as error:
             self._exhausted = error.why or error.what
-            return False
+            return 0
         if self._left_to_propose is not None:
             self._left_to_propose -= len(new)
-        return True
+        return len(new)
 
     def _start(self, trial: Trial, pool: LocalPool) -> None:
         with self._campaign._change() as session:
@@ -389,15 +399,18 @@ class Runner:
 
     def _hand_to_lab(self) -> tuple[str, str]:
         """Propose what the laboratory is to make, and say how to answer."""
-        open_trials = len(self._trials("candidate"))
-        n = min(self._batch - open_trials, self._budget - self._campaign._counted())
-        if n > 0:
-            open_trials += len(self._campaign._propose(n))
-        if not open_trials:
-            return "budget", f"the budget of {self._budget} trials is spent"
+        self._judge()
+        if self._verdict:
+            return self._reason()
+        waiting = len(self._trials("candidate"))
+        waiting += self._propose(self._batch - waiting)
+        if not waiting:
+            return self._reason()
+        one = waiting == 1
         return "lab", (
-            f"{open_trials} trials wait for results: make and measure them, then "
-            f"`matloop ingest {self._campaign.name} RESULTS.csv` and run again"
+            f"{waiting} {'trial waits' if one else 'trials wait'} for results: make and measure "
+            f"{'it' if one else 'them'}, then `matloop ingest {self._campaign.name} RESULTS.csv` "
+            "and run again"
         )
 
     # Small things

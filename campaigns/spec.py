@@ -176,6 +176,17 @@ def load_spec(path: str | Path) -> Spec:
     return Spec.model_validate(data)
 
 
+def written_seed(text: str) -> Any:
+    """The seed that a spec's text names, the default's if it names none; None if it is no spec."""
+    from campaigns.yaml_file import parse_yaml
+
+    try:
+        data = parse_yaml(text, Path("spec.yaml")).data
+    except InputErrors:
+        return None
+    return data.get("seed", Spec.model_fields["seed"].default) if isinstance(data, dict) else None
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a spec, for editors."""
     schema = _without_titles(Spec.model_json_schema())

@@ -6,8 +6,10 @@ at where its generator is no more.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,20 @@ def load_latent(name_or_path: str) -> Generator:
             why=" ".join(str(error).split()),
             hint="`matloop generators list` shows those that are installed",
         ) from error
+
+
+def version_of(card: Mapping[str, Any]) -> str:
+    """A generator's version by its card, as the generator itself computes it."""
+    recipe = json.dumps(card["recipe"], sort_keys=True)
+    return hashlib.sha256((card["weights_sha256"] + recipe).encode()).hexdigest()[:16]
+
+
+def version_at(path: str) -> str | None:
+    """The version of the generator whose weights are there; None without a card beside them."""
+    try:
+        return version_of(json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def is_path(text: str) -> bool:

@@ -53,14 +53,14 @@ def check_writable(path: Path) -> None:
     Raises:
         UsageError: There is no such folder, or something else than a file is there.
     """
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UsageError(
             f"there is no folder {path.parent}",
             where=str(path),
             unchanged="nothing was written",
             hint="make it first, or name another place with --out",
         )
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not path.is_file():
         raise UsageError(
             "a file was wanted, and something else is there",
             where=str(path),

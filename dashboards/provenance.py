@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from campaigns.spec import written_seed
 from dashboards.facts import Facts
 from dashboards.typography import duration, listed, percent, plural
 
@@ -213,10 +214,12 @@ def reproduce(facts: Facts) -> dict[str, str]:
         for package, found in software(facts)
         if package != "matloop"
     )
+    given = facts.spec.seed  # by --seed, where it is not that of the spec's text
+    seed = f" --seed {given}" if written_seed(facts.spec_text) != given else ""
     lines = [f"pip install {versions}"] if versions else []
     lines += [
         f"# save the spec above as {name}.yaml",
-        f"matloop run {shlex.quote(name + '.yaml')} --db sqlite:///again.db",
+        f"matloop run {shlex.quote(name + '.yaml')}{seed} --db sqlite:///again.db",
         f"matloop export {shlex.quote(name)} --db sqlite:///again.db --format report",
     ]
     return {"shell": "\n".join(lines), "python": _again(facts)}

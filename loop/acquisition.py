@@ -31,6 +31,7 @@ from botorch.acquisition.multi_objective.parego import qLogNParEGO
 from botorch.acquisition.objective import GenericMCObjective
 from botorch.sampling import SobolQMCNormalSampler
 from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
+from botorch.utils.safe_math import log_softplus
 from botorch.utils.sampling import draw_sobol_normal_samples
 from linear_operator.utils.warnings import NumericalWarning
 from torch import Tensor
@@ -157,8 +158,8 @@ class Acquisition:
         soft = 0.02
         total = torch.full_like(U[..., 0], -np.inf)
         for low, high in zip(lower, upper, strict=True):
-            side = torch.nn.functional.softplus((torch.minimum(U, high) - low) / soft)
-            total = torch.logaddexp(total, (side.clamp_min(1e-30) * soft).log().sum(-1))
+            side = log_softplus(torch.minimum(U, high) - low, tau=soft)
+            total = torch.logaddexp(total, side.sum(-1))
         return total
 
     def exact(self) -> AcquisitionFunction:

@@ -1,7 +1,7 @@
 """What to try next: from everything observed to the next designs, without any state kept.
 
-`propose` is a function of the problem, the history, the seed and the settings: the same four give
-the same designs bit for bit on one machine.
+`propose` is a function of the problem, the history, the seed, the settings and the warm start: the
+same five give the same designs bit for bit on one machine.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ class ProposalSettings:
         good: best observed designs to move from.
         rounds: rounds of local search on the acquisition.
         children: moves a round.
+        trust: leave-one-out R2 that the surrogate of every goal needs for local search. Below it a
+            search on the acquisition finds the surrogate's errors rather than good designs, and as
+            many more codes are drawn from the prior in its place.
         parents: best pool designs that a round moves from.
         step: smallest and largest step size (1 = as good as a fresh draw from the prior).
         shortlist: designs that reach the exact acquisition.
@@ -50,6 +53,7 @@ class ProposalSettings:
     good: int = 16
     rounds: int = 4
     children: int = 250
+    trust: float = 0.7
     parents: int = 24
     step: tuple[float, float] = (0.03, 0.6)
     shortlist: int = 256
@@ -61,7 +65,7 @@ class ProposalSettings:
 
 @dataclass(frozen=True)
 class History:
-    """All trials so far, in the order in which they ended.
+    """All trials so far, in the order of their numbers.
 
     Attributes:
         designs: n designs of the trials that ended.
@@ -216,11 +220,17 @@ def propose(
     def score(X: np.ndarray) -> np.ndarray:
         return acquisition.cheap(X, settings.cheap_samples) + models.log_feasibility(X)
 
+    rounds = settings.rounds
+    doubted = _doubted(problem, models, settings.trust)
+    if doubted:
+        notes.append(f"no local search: what is known of {', '.join(doubted)} is too uncertain yet")
+        pool.add(problem.space.prior(rounds * settings.children, rng), "prior")
+        rounds = 0
     scores = evolve(
         pool,
         problem.space,
         score,
-        rounds=settings.rounds,
+        rounds=rounds,
         children=settings.children,
         parents=settings.parents,
         step=settings.step,
@@ -309,6 +319,7 @@ class _Models:
                 warm_start=warm_start,
                 max_iter=settings.max_iter,
                 bounds=bounds,
+                guides=_guides(problem),
             )
 
     def log_feasibility(self, X: np.ndarray) -> np.ndarray:
@@ -354,12 +365,26 @@ class _Models:
         )
 
 
+def _guides(problem: Problem) -> list[int | None]:
+    """For each metric the feature named `predicted_METRIC`, by which a generator foretells it."""
+    names = [name.rsplit(".", 1)[-1] for name in problem.space.feature_names]
+    wanted = [f"predicted_{metric}" for metric in problem.metrics]
+    return [names.index(w) if w in names else None for w in wanted]
+
+
 def _informative(problem: Problem, models: _Models, acquisition: Acquisition) -> bool:
     """Whether one of the metrics that decide now is predicted better than by its mean."""
     assert models.surrogate is not None
     report = models.surrogate.report()
     goals = problem.constraints if acquisition.method == "qLogPF" else problem.objectives
     return any(report[goal.metric]["informative"] for goal in goals)
+
+
+def _doubted(problem: Problem, models: _Models, trust: float) -> list[str]:
+    """Metrics whose surrogate explains less than a share `trust` of their spread."""
+    assert models.surrogate is not None
+    report = models.surrogate.report()
+    return [metric for metric in problem.metrics if (report[metric]["loo_r2"] or 0.0) < trust]
 
 
 def _from_prior(

@@ -123,7 +123,7 @@ class Seen:
         """Refuse a design that is the same as a remembered one."""
         for other in self._by_key.get(self._space.key(design), ()):
             if self._space.same(design, other):
-                return Refusal("seen before", self._space.describe(design))
+                return Refusal("seen before", "")
         return None
 
 

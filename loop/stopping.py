@@ -34,6 +34,8 @@ def stalled(
     if len(problem.objectives) > 1:
         what, trace = "hypervolume", hypervolume_trace(problem, outcomes)
         scale = abs(trace[-1 - after])
+        if scale == 0:
+            return None  # no design has passed the thresholds yet
     else:
         what = problem.objectives[0].metric
         values = np.where(counts(problem, outcomes), utilities(problem, outcomes)[:, 0], -np.inf)

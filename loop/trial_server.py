@@ -33,7 +33,7 @@ from loop.evaluators import (
     make_evaluator,
 )
 from loop.evaluators.base import Evaluation, one_line
-from loop.executor import Kind, Outcome, digest_of, exit_text, write_result
+from loop.executor import Kind, Outcome, digest_of, exit_text, read_result, write_result
 
 _POLL = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -117,13 +117,15 @@ class _Server:
 
     def _tell(self, trial: _Trial, code: int) -> None:
         kind, failure = trial.verdict or ("crashed", _crash_text(code, trial.log))
-        if trial.verdict is not None:
-            # Kept, so that a parent that is killed now does not spend the time again.
+        digest = digest_of(trial.payload)
+        if trial.verdict is not None and read_result(self.results_dir, trial.key, digest) is None:
+            # Kept, so that a parent that is killed now does not spend the time again; but the
+            # word of a trial that finished in its last instant counts.
             with contextlib.suppress(OSError):  # the parent is told all the same, below
                 write_result(
                     self.results_dir,
                     Outcome(trial.key, None, failure, kind),
-                    digest_of(trial.payload),
+                    digest,
                 )
         elif code == 0:
             with contextlib.suppress(OSError):  # an empty log tells nothing

@@ -4,6 +4,9 @@ The kernel is Matern-5/2 with one lengthscale a feature and the dimension-scaled
 [Hvarfner2024]_, which keeps a fit of forty trials and fifty features from overfitting. Of several
 smooth kernels Matern is the one that forgives the small jumps left by decoding a latent vector.
 
+Where a feature is itself a prediction of the metric (a pretrained network's), the process is the
+correction to it: its mean is affine in that feature, with a slope near one.
+
 .. [Hvarfner2024] C. Hvarfner, E. O. Hellsten and L. Nardi, Vanilla Bayesian Optimization Performs
    Great in High Dimensions. ICML 2024.
 """
@@ -27,6 +30,29 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from torch import Tensor
 
 from surrogates.leave_one_out import LeaveOneOut, leave_one_out
+
+
+class GuidedMean(gpytorch.means.Mean):
+    """A mean that is affine in one feature, which predicts the outcome.
+
+    Args:
+        column: the feature.
+        slope: of standardised outcomes on the normalised feature where the prediction is right.
+    """
+
+    def __init__(self, column: int, slope: float) -> None:
+        super().__init__()
+        self.column, self.expected = column, slope
+        self.register_parameter("constant", torch.nn.Parameter(torch.tensor(-0.5 * slope)))
+        self.register_parameter("raw_share", torch.nn.Parameter(torch.tensor(0.8)))
+        # of what it predicts, some or all may be right: a half to all of it, give or take
+        prior = gpytorch.priors.NormalPrior(0.8, 0.3)
+        self.register_prior("share_prior", prior, lambda module: module.raw_share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean of ... x n x d normalised features: ... x n."""
+        return self.constant + self.raw_share * self.expected * x[..., self.column]
+
 
 MIN_TO_FIT = 3
 """With fewer outcomes the hyperparameters stay at their prior's mode."""
@@ -54,8 +80,7 @@ class MetricModel:
             noise = model.likelihood.noise.expand(self.n)
             covariance = model.covar_module(self._inputs).to_dense() + torch.diag(noise)
             self._cholesky = torch.linalg.cholesky(covariance)
-            self._mean = model.mean_module.constant.detach()
-            self._residual = model.train_targets - self._mean
+            self._residual = model.train_targets - model.mean_module(self._inputs)
             self._weights = torch.cholesky_solve(self._residual[:, None], self._cholesky)
 
     @torch.no_grad()
@@ -65,8 +90,9 @@ class MetricModel:
         Uses the cached factor, so that thousands of designs cost one matrix product and not the
         q x q covariance that `model.posterior` builds.
         """
-        cross = self.model.covar_module(self.model.input_transform(X), self._inputs).to_dense()
-        mean = self._mean + (cross @ self._weights).squeeze(-1)
+        inputs = self.model.input_transform(X)
+        cross = self.model.covar_module(inputs, self._inputs).to_dense()
+        mean = self.model.mean_module(inputs) + (cross @ self._weights).squeeze(-1)
         shrink = torch.linalg.solve_triangular(self._cholesky, cross.T, upper=False)
         variance = (1.0 - shrink.square().sum(0)).clamp_min(1e-10)  # the kernel has unit variance
         return self._offset + self.scale * mean, self.scale**2 * variance
@@ -79,13 +105,14 @@ class MetricModel:
         """Standard deviation of the noise on an outcome (typical, in the metric's unit)."""
         return self.scale * float(self.model.likelihood.noise.detach().median()) ** 0.5
 
-    def state(self) -> dict[str, list[float] | float]:
+    def state(self) -> dict[str, Any]:
         """Hyperparameters as JSON: lengthscales in raw units, mean and noise standardised."""
+        mean = self.model.mean_module
         width = self.model.input_transform.coefficient.reshape(-1)
         lengthscale = self.model.covar_module.lengthscale.detach().reshape(-1) * width
         return {
             "lengthscale": lengthscale.tolist(),
-            "mean": float(self._mean),
+            "mean": {k: float(v.detach()) for k, v in mean.named_parameters()},
             "noise": float(_learnt_noise(self.model).detach()),
         }
 
@@ -116,12 +143,15 @@ def _likelihood(noise: Tensor, scale: float) -> gpytorch.likelihoods.Likelihood:
     )
 
 
-def _start(model: Any, warm: dict[str, list[float] | float], width: Tensor) -> None:
+def _start(model: Any, warm: dict[str, Any], width: Tensor) -> None:
     """Set hyperparameters to an earlier fit's, inside today's constraints."""
     lengthscale = torch.as_tensor(warm["lengthscale"], dtype=width.dtype, device=width.device)
     model.covar_module.lengthscale = (lengthscale / width).clamp(0.026, 1e4)
-    model.mean_module.initialize(constant=float(warm["mean"]))  # type: ignore[arg-type]
-    noise = torch.tensor(float(warm["noise"])).clamp_min(1.01e-4).to(width)  # type: ignore[arg-type]
+    mean = dict(model.mean_module.named_parameters())
+    if mean.keys() == warm["mean"].keys():
+        for name, value in warm["mean"].items():
+            mean[name].data.fill_(value)
+    noise = torch.tensor(float(warm["noise"])).clamp_min(1.01e-4).to(width)
     if isinstance(model.likelihood, FixedNoiseGaussianLikelihood):
         model.likelihood.second_noise = noise
     else:
@@ -141,9 +171,10 @@ def fit_metric(
     noise: Tensor,
     bounds: Tensor,
     *,
-    warm_start: dict[str, list[float] | float] | None,
+    warm_start: dict[str, Any] | None,
     max_iter: int,
     seed: int,
+    guide: int | None = None,
 ) -> MetricModel:
     """Fit one metric.
 
@@ -156,18 +187,24 @@ def fit_metric(
             the outcomes better than the prior's mode does.
         max_iter: cap on L-BFGS iterations.
         seed: of the restarts that BoTorch makes where a fit fails.
+        guide: the feature that predicts this metric in its own unit, if there is one.
     """
     standardize = Standardize(m=1)
     standardize(y[:, None])
     scale = float(standardize.stdvs.squeeze())
 
     def build() -> SingleTaskGP:
+        mean = None
+        if guide is not None:
+            slope = float(bounds[1, guide] - bounds[0, guide]) / scale
+            mean = GuidedMean(guide, slope).to(X)
         return SingleTaskGP(
             X,
             y[:, None],
             likelihood=_likelihood(noise, scale),
             # Given explicitly, since BoTorch warns of points outside the unit cube otherwise:
             # robust bounds leave outliers there on purpose.
+            mean_module=mean,
             covar_module=get_covar_module_with_dim_scaled_prior(X.shape[1], use_rbf_kernel=False),
             outcome_transform=Standardize(m=1),
             input_transform=Normalize(X.shape[1], bounds=bounds),

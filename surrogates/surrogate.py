@@ -117,6 +117,7 @@ def fit_surrogate(
     warm_start: dict[str, Any] | None = None,
     max_iter: int = 75,
     bounds: ArrayLike | None = None,
+    guides: Sequence[int | None] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
 ) -> Surrogate:
@@ -135,6 +136,8 @@ def fit_surrogate(
             and save most of the time at fifty features.
         bounds: 2 x d, mapped to the unit cube; by default `feature_bounds(X)`. Give bounds of a
             larger set (all designs within reach) where you have one.
+        guides: for each metric the feature that predicts it in its own unit (None = there is none);
+            the process then models what that prediction leaves.
         device: where to compute.
         dtype: double precision unless you know why not.
 
@@ -173,6 +176,7 @@ def fit_surrogate(
                 warm_start=known.get(metric),
                 max_iter=max_iter,
                 seed=seed + j,
+                guide=None if guides is None else guides[j],
             )
         )
     return Surrogate(metrics, models)

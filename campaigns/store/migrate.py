@@ -17,9 +17,9 @@ from campaigns.store.models import Base
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 VERSION_TABLE: Final = "matloop_schema"
 
-# Any number that no other program is likely to lock: two programs that meet a fresh PostgreSQL
-# database take turns.
-_POSTGRES_LOCK: Final = 0x6D61746C6F6F70
+# Any number that no other program is likely to lock: programs that write to one PostgreSQL
+# database, or meet a fresh one, take turns.
+POSTGRES_LOCK: Final = 0x6D61746C6F6F70
 
 
 def configuration(connection: Connection, scripts: Path = SCRIPTS) -> Config:
@@ -53,7 +53,7 @@ def migrate(connection: Connection, where: str, scripts: Path = SCRIPTS) -> None
     config = configuration(connection, scripts)
     revisions = ScriptDirectory.from_config(config)
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": POSTGRES_LOCK})
     present = present_revision(connection)
     if present == revisions.get_current_head():
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from campaigns.errors import MatloopError, UsageError
 from campaigns.store.explain import explained
 from campaigns.store.lock import file_lock, postgres_lock
-from campaigns.store.migrate import migrate
+from campaigns.store.migrate import POSTGRES_LOCK, migrate
 from campaigns.store.models import CampaignRow, Event
 
 DEFAULT_URL: Final = "sqlite:///matloop.db"
@@ -62,7 +63,8 @@ class Store:
         self.path: Path | None = None
         if parsed.get_backend_name() == "sqlite":
             self.path = Path(parsed.database or "").absolute()
-            if not create and not self.path.exists():
+            # An empty file is a database to SQLite; it may be anything that a person began.
+            if not create and not (os.path.isfile(self.path) and os.path.getsize(self.path)):
                 raise UsageError(
                     "there is no database",
                     where=str(self.path),
@@ -110,8 +112,8 @@ class Store:
     def write(self) -> Iterator[Session]:
         """A session whose changes are committed together at the end, or not at all.
 
-        On SQLite the write lock is taken at the start, so what is read inside is still true when it
-        is committed.
+        There is one writer at a time, from the start, so what is read inside is still true when it
+        is committed: by SQLite's write lock, by an advisory lock on PostgreSQL.
 
         Raises:
             MatloopError: The database failed; nothing was changed.
@@ -121,6 +123,8 @@ class Store:
             Session(self._writer, expire_on_commit=False) as session,
             session.begin(),
         ):
+            if not self.path:
+                session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": POSTGRES_LOCK})
             yield session
 
     def runner_lock(self, campaign: CampaignRow) -> AbstractContextManager[None]:
@@ -175,11 +179,15 @@ def _parse(url: str) -> URL:
     hint = "sqlite:///matloop.db for a file, postgresql://USER:PASSWORD@HOST/NAME for a server"
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        if "://" not in url:
+    except (ArgumentError, ValueError) as error:
+        why = "it names no kind"
+        if isinstance(error, ValueError):
+            why = "its port is not a number"
+        elif "://" not in url:
             hint = f"of a file it is sqlite:///{url}"
+        shown = re.sub("//([^:/@]*):[^/]*@", r"//\1:***@", url)  # no password on a terminal
         raise UsageError(
-            "this is not a database URL", where=f"--db {url}", why="it names no kind", hint=hint
+            "this is not a database URL", where=f"--db {shown}", why=why, hint=hint
         ) from error
     backend = parsed.drivername.split("+")[0]
     if backend == "postgres":  # the spelling libpq takes and SQLAlchemy does not

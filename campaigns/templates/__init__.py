@@ -49,13 +49,20 @@ def write_template(name: str, folder: str | Path) -> list[Path]:
         The files written: the spec, `NAME.yaml`, first.
 
     Raises:
-        UsageError: There is no such template, or a spec of that name is there already.
+        UsageError: There is no such template, or a spec of that name is there already, or a file
+            in place of the folder.
         MatloopError: The files cannot be written.
     """
     text = render_template(name)
     folder = Path(folder)
     spec, schema = folder / f"{name}.yaml", folder / SCHEMA_NAME
-    if spec.exists():
+    if os.path.exists(folder) and not folder.is_dir():
+        raise UsageError(
+            f"{folder} is a file, a folder was wanted",
+            unchanged=f"{folder}",
+            hint=f"name a folder: {spec.name} is written into it",
+        )
+    if os.path.exists(spec):
         raise UsageError(
             f"{spec} is there already",
             unchanged=f"{spec}",

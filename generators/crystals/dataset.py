@@ -49,6 +49,16 @@ class Dataset:
     sha256: str
 
 
+_PLAIN_COLUMNS = (
+    "_atom_site_type_symbol",
+    "_atom_site_label",
+    "_atom_site_symmetry_multiplicity",
+    "_atom_site_fract_x",
+    "_atom_site_fract_y",
+    "_atom_site_fract_z",
+)
+
+
 def parse_cif(text: str) -> Structure:
     """A structure from a CIF; the plain P1 files that pymatgen writes are read directly.
 
@@ -56,7 +66,10 @@ def parse_cif(text: str) -> Structure:
         ValueError: The text is no CIF of an ordered crystal.
     """
     head, mark, sites = text.partition("_atom_site_occupancy\n")
-    plain = mark and re.search(r"_symmetry_Int_Tables_number\s+1\s", head)
+    columns = tuple(re.findall(r"_atom_site_\w+", head))
+    plain = (
+        mark and columns == _PLAIN_COLUMNS and re.search(r"_symmetry_Int_Tables_number\s+1\s", head)
+    )
     if not plain:
         return Structure.from_str(text, fmt="cif")
     cell = [
@@ -136,8 +149,6 @@ def _numbers(source: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, flo
 
 def load_dataset(recipe: Mapping[str, Any], folder: Path, workers: int = 2) -> Dataset:
     """All crystals of a recipe, described by symmetry.
-
-    What was described once is kept in the user's cache folder, under the hash of the files.
 
     Args:
         recipe: A training recipe, as `generators/recipes/crystals.yaml`.

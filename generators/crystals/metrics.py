@@ -63,14 +63,15 @@ def evaluate_prior(generator: CrystalGenerator, n: int = 1000, seed: int = 0) ->
     Returns:
         `draws_valid`: share of latent draws that decode to a valid structure; `sample_valid`: share
         of `sample`'s structures that are valid; `charge_neutral`: share of those that smact finds
-        neutral; `distinct_formulas`: share of different formulas.
+        neutral with its oxidation states `icsd24`; `distinct_formulas`: share of different
+        formulas.
     """
     from smact.screening import smact_validity
 
     draws = generator.decode(generator.prior(n, seed), seed)
     sampled = [s for s in generator.sample(n, seed) if s is not None]
     formulas = [s.composition.reduced_formula for s in sampled]
-    neutral = {f: bool(smact_validity(f)) for f in set(formulas)}
+    neutral = {f: bool(smact_validity(f, oxidation_states_set="icsd24")) for f in set(formulas)}
     return {
         "samples": n,
         "draws_valid": sum(d is not None for d in draws) / n,

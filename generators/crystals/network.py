@@ -10,6 +10,7 @@ shape the latent space as in Gomez-Bombarelli et al. (2018).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -245,8 +246,16 @@ class CrystalNetwork(nn.Module):
         return {"group": group, "site": site, "element": element, "free": free, "lattice": lattice}
 
     @torch.no_grad()
-    def decode(self, z: Tensor, max_atoms: int) -> Tokens:
-        """The most likely crystal of each latent vector `n x latent`, orbit by orbit."""
+    def decode(self, z: Tensor, max_atoms: int, elements: Sequence[int]) -> Tokens:
+        """The most likely crystal of each latent vector `n x latent`, orbit by orbit.
+
+        Args:
+            z: Latent vectors.
+            max_atoms: Atoms in the primitive cell at most.
+            elements: Atomic numbers to choose from.
+        """
+        allowed = torch.zeros(MAX_Z + 1, dtype=torch.bool, device=z.device)
+        allowed[list(elements)] = True
         n, device = len(z), z.device
         group_logits = self.group_out(self._hidden(z, None, None)[:, -1])
         group_logits[:, 0] = -1e4
@@ -279,7 +288,8 @@ class CrystalNetwork(nn.Module):
             if not len(running):
                 break
             site = self._site(group[running], chosen[:, None])[:, 0]
-            z_chosen = self._element_logits(h, site).argmax(-1)
+            element_logits = self._element_logits(h, site).masked_fill(~allowed, -1e4)
+            z_chosen = element_logits.argmax(-1)
             unit = self._free(h, site, z_chosen)
             u = torch.atan2(unit[..., 1], unit[..., 0]) / (2 * torch.pi) % 1.0
             position[running, k], element[running, k] = chosen, z_chosen

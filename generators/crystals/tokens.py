@@ -144,7 +144,7 @@ def fit_atomic_volumes(crystals: Sequence[WyckoffCrystal]) -> Array:
     """Volume of an atom of each element (Angstrom^3), by non-negative least squares over crystals.
 
     Returns:
-        An array of `MAX_Z + 1`; elements that no crystal has get pymatgen's atomic radius.
+        An array of `MAX_Z + 1`; elements that no crystal has get about 20 Angstrom^3.
     """
     from scipy.optimize import nnls
 

@@ -242,7 +242,7 @@ class PotentialEvaluator(Evaluator):
         crystal = crystal.copy().remove_oxidation_states()
         for name in list(crystal.site_properties):
             crystal.remove_site_property(name)
-        primitive: Structure = crystal.get_primitive_structure()
+        primitive: Structure = crystal.get_primitive_structure(tolerance=0.01)
         if len(primitive) > self.settings.max_atoms:
             raise EvaluationFailed(
                 f"{len(primitive)} atoms in the primitive cell; at most {self.settings.max_atoms} "
@@ -353,7 +353,7 @@ class PotentialEvaluator(Evaluator):
 
 
 def _inner_modulus(volumes: Sequence[float], energies: Sequence[float]) -> float:
-    """Return the bulk modulus (GPa) of the inner two thirds of an equation of state, nan if none.
+    """Return the bulk modulus (GPa) of an equation of state without its ends, nan if none.
 
     A crystal that turns into another one at the ends may still be fitted with an R2 near one; its
     inner points tell.

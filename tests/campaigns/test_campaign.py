@@ -18,10 +18,12 @@ from sqlalchemy import select
 
 import campaigns
 from campaigns import Campaign
+from campaigns.campaign import NoDesign
 from campaigns.errors import InputErrors, MatloopError, UsageError
 from campaigns.results_file import Reading
 from campaigns.runner import Interrupted
 from campaigns.spec import load_spec
+from campaigns.spec_environment import version_of
 from campaigns.store.models import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -655,3 +657,98 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(toy_on_small_disk, fill_
     assert campaign.run()["counts"]["completed"] == 3
     assert kinds(campaign).count("trials_proposed") == 1
     assert kinds(campaign).count("trial_failed") == 0
+
+
+def test_a_run_goes_on_where_every_waiting_trial_was_answered_by_hand(toy):
+    campaign = Campaign.create(toy.write(trials=3, batch=1, workers=1), toy.db)
+    hand = Campaign.open("toy", toy.db)
+
+    def answer(event):
+        if event["kind"] == "loading_evaluator":
+            hand.ingest([reading(0, mean=77.0)])
+
+    assert campaign.run(on_event=answer)["reason"] == "budget"
+    assert campaign.trials()["status"].tolist() == ["completed"] * 3
+    assert len(toy.finished()) == 2
+
+
+def test_a_run_goes_on_where_every_waiting_trial_came_late(toy):
+    from loop.evaluators import Evaluation, Measurement
+    from loop.executor import Outcome, write_result
+
+    campaign = Campaign.create(toy.write(trials=2, batch=1, workers=1), toy.db)
+    campaign.propose(1)
+    move(campaign, 0, "running")
+
+    def late(event):
+        if event["kind"] == "run_started":
+            measured = {m: Measurement(5.0, None, u) for m, u in UNITS.items()}
+            key = f"{campaign._row.token}-0-1"
+            write_result(toy.results, Outcome(key, Evaluation(measured), None, "done"), "0" * 64)
+
+    assert campaign.run(on_event=late)["counts"]["completed"] == 2
+    assert len(toy.finished()) == 1
+
+
+def test_a_laboratory_is_stopped_as_well(toy, monkeypatch):
+    campaign = Campaign.create(toy.write(lab=True, trials=3, stop="stalled_after: 1"), toy.db)
+    assert "1 trial waits for results: make and measure it" in campaign.run(max_new=1)["message"]
+    campaign.ingest([reading(0)])
+
+    def none(*_):
+        raise NoDesign("no new design was found", why="all are known")
+
+    monkeypatch.setattr(campaign, "_propose", none)
+    assert campaign.run()["message"] == "no new design is left: all are known"
+    monkeypatch.setattr("loop.stopping.stalled", lambda *_: "nothing new")
+    assert campaign.run()["reason"] == "stalled"
+    assert len(campaign.trials()) == 1
+
+
+def test_content_that_was_corrected_may_come_again(lab):
+    lab.propose(1)
+    first, second = [reading(0, mean=1.0)], [reading(0, mean=2.0)]
+    for readings, value in ((first, 1.0), (second, 2.0), (first, 1.0)):
+        assert not lab.ingest(readings).already_ingested
+        assert lab.trials()["hardness"][0] == value
+    assert lab.ingest(first).already_ingested
+    assert len(lab.observations()) == 3
+
+
+def test_the_seed_of_the_command_line_stays(toy, database):
+    path = toy.write(lab=True)
+    Campaign.create_or_open(path, database, seed=7).close()
+    assert Campaign.create_or_open(path, database).spec.seed == 7
+    toy.write(lab=True, trials=9)
+    assert Campaign.create_or_open(path, database).spec.seed == 7  # with the file's new budget
+    with pytest.raises(UsageError, match="differ in seed"):
+        Campaign.create_or_open(path, database, seed=8)
+    path.write_text(path.read_text().replace("seed: 3", "seed: 4"))
+    with pytest.raises(UsageError, match="differ in seed"):
+        Campaign.create_or_open(path, database)
+
+
+def test_the_file_of_a_generator_may_move(toy):
+    def spec(folder, recipe):
+        weights = toy.folder / folder / "mine.safetensors"
+        weights.parent.mkdir(exist_ok=True)
+        weights.write_bytes(b"")
+        card = {"weights_sha256": "0", "recipe": recipe}
+        weights.with_suffix(".json").write_text(json.dumps(card))
+        data = campaign._row.spec | {
+            "campaign": "crystal",
+            "space": {"c": {"latent": str(weights)}},
+        }
+        return campaign.spec.model_validate(data), version_of(card)
+
+    campaign = Campaign.create(toy.write(lab=True), toy.db)
+    before, version = spec("before", "a")
+    crystal = Campaign.create(before, toy.db)
+    with crystal.store.write() as session:
+        told = {"generators": {"c": {"name": "mine", "version": version}}}
+        session.add(Trial(campaign_id=crystal._row.id, index=0, design={}, provenance=told))
+    moved, _ = spec("after", "a")
+    assert Campaign.create_or_open(moved, toy.db).spec == moved
+    other, _ = spec("other", "b")
+    with pytest.raises(UsageError, match="differ in space"):
+        Campaign.create_or_open(other, toy.db)

@@ -134,6 +134,9 @@ def test_the_version(matloop):
         (["status", "--db", "matloop.db"], "this is not a database URL"),
         (["status", "--db", "mysql://host/x"], "SQLite or PostgreSQL"),
         (["status"], "there is no database"),
+        (["status", "--db", "postgresql://u:secret@h:abc/d"], "this is not a database URL"),
+        (["propose", "x" * 300, "--out", "y" * 300], "there is no database"),
+        (["propose", "nope", "--out", "dd"], "there is no database"),
         (["run", "nowhere.yaml"], "the file does not exist"),
         (["init", "--template", "light-stif"], "there is no template 'light-stif'"),
         (["generators", "show", "no-such"], "there is no generator 'no-such'"),
@@ -151,6 +154,29 @@ def test_wrong_use_is_one_clear_error_and_status_2(matloop, matloop_json, words,
     status, document = matloop_json(*words)
     assert (status, document["error"]["exit_status"]) == (2, 2)
     assert told in document["error"]["what"]
+
+
+@pytest.mark.parametrize("name", ["", "**", "[", "x" * 300, "\udcff", "a\0b"])
+def test_a_name_that_cannot_be_is_one_clear_error(matloop, matloop_json, toy, name):
+    Campaign.create(toy.write(lab=True)).close()
+    for words in (["status", name], ["run", name], ["export", name, "--format", "csv"]):
+        assert "there is no campaign" in matloop(*words)[2]
+        assert matloop_json(*words)[0] == 2
+    assert matloop("propose", "toy", "--out", "y" * 300)[0] == 1
+    assert matloop("export", "toy", "--format", "csv", "--out", "y" * 300)[0] == 1
+    assert Campaign.open("toy").trials().empty
+
+
+def test_what_only_looks_makes_nothing(matloop, toy):
+    toy.write(lab=True)
+    assert matloop("propose", toy.spec, "--waiting")[0] == 2
+    assert not Path("matloop.db").exists()
+    Path("e.csv").touch()
+    status, _, err = matloop("status", "--db", "sqlite:///e.csv")
+    assert (status, Path("e.csv").read_bytes()) == (2, b"")
+    assert "there is no database" in err
+    assert matloop("propose", "nope", "--out", "dd")[0] == 2
+    assert not Path("dd").exists()
 
 
 def test_a_name_that_may_mean_a_spec_gets_a_hint(matloop, toy):
@@ -201,6 +227,9 @@ def test_init_overwrites_nothing(matloop):
     status, _, err = matloop("init")
     assert status == 2
     assert "is there already" in err
+    status, _, err = matloop("init", "light-stiff.yaml")
+    assert status == 2
+    assert "is a file, a folder was wanted" in err
     assert Path("light-stiff.yaml").read_text() == "mine"
 
 
@@ -309,7 +338,10 @@ def test_the_seed_of_a_new_campaign(toy, matloop):
     toy.write(lab=True)
     assert matloop("run", toy.spec, "--seed", "5")[0] == 0
     assert Campaign.open("toy").spec.seed == 5
-    status, _, err = matloop("run", toy.spec)
+    assert matloop("run", toy.spec)[0] == 0
+    assert matloop("propose", toy.spec, "-n", "1")[0] == 0
+    assert Campaign.open("toy").spec.seed == 5
+    status, _, err = matloop("run", toy.spec, "--seed", "6")
     assert status == 2
     assert "they differ in seed" in err
 

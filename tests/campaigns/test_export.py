@@ -268,6 +268,21 @@ def test_where_an_export_goes(mixed, tmp_path, monkeypatch):
         export(mixed, "json", os.devnull)
 
 
+def test_an_export_overwrites_only_its_kind(mixed, tmp_path):
+    db = mixed.store.path
+    (tmp_path / "link.json").symlink_to(db)
+    for path in (db, db.with_name(db.name + "-wal"), tmp_path / "link.json"):
+        with pytest.raises(UsageError, match="own database"):
+            export(mixed, "json", path)
+    spec = tmp_path / "mixed.yaml"
+    spec.write_text("mine")
+    with pytest.raises(UsageError, match=r"does not end in \.csv"):
+        export(mixed, "csv", spec)
+    assert spec.read_text() == "mine"
+    for _ in range(2):
+        export(mixed, "json", tmp_path / "Mine.JSON")
+
+
 def test_a_format_that_cannot_be_loaded_is_one_clear_error(mixed, tmp_path, monkeypatch):
     entry = metadata.EntryPoint("odd", "no_such_module:to_odd", "matloop.exporters")
     found = metadata.EntryPoints([entry])

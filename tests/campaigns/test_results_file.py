@@ -364,3 +364,13 @@ def test_damaged_cifs_are_input_errors_or_crystals(tmp_path, data):
     path = tmp_path / "damaged.cif"
     path.write_text(text)
     assert str(outcome(read_cif, path))
+
+
+def test_text_that_would_steer_a_terminal_is_refused(read, wrong):
+    row = {"trial": 1, "status": "failed", "reason": " it\n melted\t"}
+    assert read(json.dumps([row]), "results.json")[0].reason == "it melted"
+    for text in ("\ud800x", "\x1b[2J", "a\x00b", "\u202e"):
+        (place, what, _), *_ = wrong(json.dumps([row | {"reason": text}]), "results.json")
+        assert place == "row 1, column reason"
+        assert "cannot be shown" in what
+        assert what.isprintable()

@@ -567,8 +567,10 @@ def test_templates_that_are_not_there(tmp_path):
         render_template("../../setup")
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(MatloopError, match="cannot be written"):
+    with pytest.raises(UsageError, match="a folder was wanted"):
         write_template("light-stiff", blocked)
+    with pytest.raises(MatloopError, match="cannot be written"):
+        write_template("light-stiff", blocked / "folder")
 
 
 # Cost

@@ -63,6 +63,18 @@ def store(database):
     store.close()
 
 
+def test_one_writer_at_a_time(store, database):
+    add_campaign(store, "a")
+    other = Store(database, timeout=0.2)
+    with store.write() as session:
+        session.scalars(select(CampaignRow)).all()  # decides by what it read
+        with pytest.raises(MatloopError, match="used"), other.write() as second:
+            second.scalars(select(CampaignRow)).all()
+    with other.write() as session:
+        assert session.scalars(select(CampaignRow.name)).all() == ["a"]
+    other.close()
+
+
 @pytest.mark.parametrize("table", ["observation", "event"])
 @pytest.mark.parametrize("verb", ["update", "delete", "replace", "truncate"])
 def test_observations_and_events_are_never_changed_or_deleted(store, table, verb):
@@ -324,6 +336,7 @@ def test_a_folder_that_is_not_there(tmp_path):
     [
         ("matloop.db", "not a database URL"),
         ("mysql://a:secret@b/c", "SQLite or PostgreSQL"),
+        ("postgresql://a:secret@b:c/d", "port is not a number"),
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
     ],

@@ -14,6 +14,8 @@ import pytest
 from pymatgen.core import Structure
 
 from campaigns.errors import MatloopError, UsageError
+from dashboards.facts import read_facts
+from dashboards.provenance import reproduce
 from dashboards.report import to_report
 
 EVIL = "<script>alert(1)</script>"
@@ -187,6 +189,12 @@ def test_predictions_are_held_against_results(crystals, page_of):
 
 
 # Ugly states
+
+
+@pytest.mark.parametrize(("text", "given"), [("seed: 3", " --db"), ("x: 1", " --seed 3")])
+def test_the_recipe_has_the_seed_that_the_text_has_not(handmade, text, given):
+    made = handmade(RANGES | {"seed": 3}, text)
+    assert f"matloop run furnace.yaml{given}" in reproduce(read_facts(made.campaign))["shell"]
 
 
 def test_no_trial_yet(handmade, page_of):

@@ -12,14 +12,13 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from generators import Generator, generator_names, load_generator
+from generators import WEIGHTS, Generator, generator_names, load_generator
 from generators.crystals.dataset import is_held_out, parse_cif, read_table
 from generators.crystals.generator import CrystalGenerator, is_valid
 from generators.crystals.metrics import evaluate_prior, evaluate_reconstruction, wilson
 from generators.crystals.tokens import Tokens, substitutions, tokenize, untokenize
 from generators.crystals.training import substitute
 from generators.crystals.wyckoff import describe
-from generators.training import WEIGHTS
 from tests.generators.contract import GeneratorContract
 from tests.generators.crystals import crystals, other_view
 

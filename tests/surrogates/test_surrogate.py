@@ -147,3 +147,33 @@ def test_wrong_input_is_refused() -> None:
     X[0, 0] = math.inf
     with pytest.raises(ValueError, match="finite"):
         fit_surrogate(X, Y, metrics=["a", "b", "c"])
+
+
+def test_a_feature_that_foretells_a_metric_guides_its_process() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(120, 12))
+    hidden = rng.uniform(size=len(X))
+    truth = 100 * hidden + 5 * np.sin(6 * X[:, 0])
+    X[:, 7] = 120 * hidden - 10 + rng.normal(0, 8, len(X))  # a rough prediction, off and noisy
+    known, asked = slice(0, 10), slice(10, None)
+    errors = []
+    for guides in (None, [7]):
+        surrogate = fit_surrogate(X[known], truth[known, None], metrics=["y"], guides=guides)
+        mean, variance = surrogate.posterior(X[asked])
+        assert (variance > 0).all()
+        # the fast posterior is BoTorch's
+        reference = surrogate.model.posterior(torch.as_tensor(X[asked])).mean
+        assert torch.allclose(mean, reference, atol=1e-6)
+        errors.append(float((mean[:, 0].numpy() - truth[asked]).std()))
+    assert errors[1] < 0.7 * errors[0]
+    again = fit_surrogate(
+        X[known], truth[known, None], metrics=["y"], guides=[7], warm_start=surrogate.state()
+    )
+    assert torch.allclose(again.posterior(X[asked])[0], mean, atol=5.0)
+
+
+def test_a_warm_start_without_a_guide_is_taken_by_a_guided_fit() -> None:
+    X = np.random.default_rng(1).uniform(size=(9, 3))
+    plain = fit_surrogate(X, X[:, :1], metrics=["y"])
+    guided = fit_surrogate(X, X[:, :1], metrics=["y"], guides=[1], warm_start=plain.state())
+    assert guided.report()["y"]["converged"]
