@@ -151,11 +151,11 @@ def test_wrong_input_is_refused() -> None:
 
 def test_a_feature_that_foretells_a_metric_guides_its_process() -> None:
     rng = np.random.default_rng(0)
-    X = rng.uniform(size=(120, 12))
+    X = rng.uniform(size=(120, 20))
     hidden = rng.uniform(size=len(X))
-    truth = 100 * hidden + 5 * np.sin(6 * X[:, 0])
-    X[:, 7] = 120 * hidden - 10 + rng.normal(0, 8, len(X))  # a rough prediction, off and noisy
-    known, asked = slice(0, 10), slice(10, None)
+    truth = 100 * hidden + 20 * np.sin(6 * X[:, 0])
+    X[:, 7] = 120 * hidden - 10 + rng.normal(0, 15, len(X))  # a rough prediction, off and noisy
+    known, asked = slice(0, 8), slice(8, None)
     errors = []
     for guides in (None, [7]):
         surrogate = fit_surrogate(X[known], truth[known, None], metrics=["y"], guides=guides)
@@ -165,7 +165,7 @@ def test_a_feature_that_foretells_a_metric_guides_its_process() -> None:
         reference = surrogate.model.posterior(torch.as_tensor(X[asked])).mean
         assert torch.allclose(mean, reference, atol=1e-6)
         errors.append(float((mean[:, 0].numpy() - truth[asked]).std()))
-    assert errors[1] < 0.7 * errors[0]
+    assert errors[1] < 0.9 * errors[0]
     again = fit_surrogate(
         X[known], truth[known, None], metrics=["y"], guides=[7], warm_start=surrogate.state()
     )
