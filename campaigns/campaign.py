@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import metadata
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
 
 EventListener = Callable[[dict[str, Any]], None]
 
-# What of a spec may change while its campaign goes on: how long and how it is evaluated, not what
-# is sought.
-_MAY_CHANGE = ("budget", "stop", "evaluate")
-
 _SOFTWARE = ("torch", "botorch", "gpytorch", "numpy", "scipy", "pymatgen", "smact")
 
 
@@ -64,8 +61,6 @@ class Campaign:
     """
 
     def __init__(self, store: Store, row: CampaignRow):
-        from pydantic import ValidationError
-
         from campaigns.spec import Spec
 
         self.store = store
@@ -127,8 +122,10 @@ class Campaign:
     ) -> Campaign:
         """Begin a campaign, or go on with the one of this name.
 
-        The spec may have changed in ``budget``, ``stop`` and ``evaluate``, and the file of a
-        generator may have moved; the store takes the new ones.
+        The spec may have changed in ``budget``, ``stop`` and ``evaluate``; in ``space`` and in the
+        ``constraints`` on parameters, as far as the trials there are can be kept; and the file of a
+        generator may have moved. The store takes the new ones, and an event says what became of
+        the trials.
 
         Args:
             spec: The spec, or the path of its file.
@@ -219,8 +216,7 @@ class Campaign:
                 )
             elif seed is None and written_seed(row.spec_text) == stored["seed"]:
                 stored["seed"] = row.spec["seed"]  # it was begun with another than its file's
-            if row.spec != stored:
-                _take_changes(session, row, stored, text, store.where)
+            _take_changes(session, row, stored, text, store.where)
         return cls(store, row)
 
     @cached_property
@@ -234,13 +230,7 @@ class Campaign:
 
         So a campaign can be looked at where its generator is no more.
         """
-        from campaigns.spec_models import LatentAxis, RangeAxis
-
-        space = {
-            name: RangeAxis(range=(0.0, 1.0)) if isinstance(axis, LatentAxis) else axis
-            for name, axis in self.spec.space.items()
-        }
-        return self.spec.model_copy(update={"space": space}).problem()
+        return self.spec.goals()
 
     # Proposing
 
@@ -308,27 +298,60 @@ class Campaign:
 
         with self.store.read() as session:
             trials = records.trials_of(session, self._row.id)
-            warm_start = session.scalar(
-                select(SurrogateFit.warm_start)
+            fit = session.scalar(
+                select(SurrogateFit)
                 .where(SurrogateFit.campaign_id == self._row.id)
                 .order_by(SurrogateFit.id.desc())
                 .limit(1)
             )
+            # A surrogate of another space has other features: the next one begins anew.
+            warm_start = fit.warm_start if fit and self._since_changed(session, fit) else None
         # Abandoned trials stay in, with nothing measured: so that they are not proposed again.
         known = [t for t in trials if t.status not in ("candidate", "running")]
         pending = [t for t in trials if t.status in ("candidate", "running")]
         import numpy as np
 
         means, sems = records.outcomes(known, self.problem.metrics)
-        from_json = self.problem.space.from_json
         history = History(
-            designs=[from_json(t.design) for t in known],
+            designs=[self.design(t.design) for t in known],
             outcomes=means,
             sem=sems,
             failed=np.array([t.status == "failed" for t in known], dtype=bool),
-            pending=[from_json(t.design) for t in pending],
+            pending=[self.design(t.design) for t in pending],
         )
         return history, len(trials), warm_start
+
+    def design(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """A trial's design as the space reads it now, from what the store has of it.
+
+        Axes that were added after the trial have their defaults, axes that were removed are left
+        out.
+
+        Raises:
+            MatloopError: The space cannot read it.
+        """
+        from campaigns.spec_changes import in_space
+
+        try:
+            return self.problem.space.from_json(in_space(self.spec, stored))
+        except ValueError as error:
+            raise MatloopError(
+                "a design in the store cannot be read",
+                where=f"{self.name} in {self.store.where}",
+                why=" ".join(str(error).split()),
+                unchanged="the campaign",
+            ) from error
+
+    def _since_changed(self, session: Session, fit: SurrogateFit) -> bool:
+        """Whether a surrogate was fitted since the space changed last."""
+        for time, payload in session.execute(
+            select(Event.time, Event.payload)
+            .where(Event.campaign_id == self._row.id, Event.kind == "spec_changed")
+            .order_by(Event.id.desc())
+        ):
+            if {"space", "constraints"} & set(payload.get("changed", ())):
+                return bool(fit.created > time)
+        return True
 
     def _keep(self, proposal: Proposal, count: int, seed: int) -> list[int]:
         """Store a proposal: the fit, the trials and the event, in one transaction."""
@@ -470,8 +493,9 @@ class Campaign:
         budget: int | None = None,
         on_event: EventListener | None = None,
         max_new: int | None = None,
+        go_on: bool = False,
     ) -> dict[str, Any]:
-        """Propose, evaluate in parallel, take in and refit, until the budget or the stop rule.
+        """Propose, evaluate in parallel, take in and refit, until the budget or a stop rule.
 
         Killed at any instant and called again, it goes on: results that finished meanwhile are
         taken in, evaluations that did not are made again.
@@ -481,10 +505,13 @@ class Campaign:
             on_event: Called with every event once it is in the store (as `events` gives them), and
                 with a few that only narrate (``id`` None).
             max_new: Propose at most so many trials in this call.
+            go_on: Overrule the stop rules' verdict that was told last: it is found again only
+                from what comes after. Where none was told, this changes nothing.
 
         Returns:
-            `status`, with ``reason`` (budget, stalled, time, max_new, exhausted or lab) and
-            ``message``, why it ended.
+            `status`, with ``reason`` (budget, target_met, stalled, no_gain, paused, time, max_new,
+            exhausted or lab) and ``message``, why it ended. Where it is ``paused``, ``question``
+            says what is asked, and how to answer.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM; the store is consistent, run again to go on.
@@ -496,7 +523,7 @@ class Campaign:
         with self.store.runner_lock(self._row):
             self._listener = on_event
             try:
-                reason, message = Runner(self, budget, max_new).run()
+                reason, message = Runner(self, budget, max_new, go_on).run()
             finally:
                 self._listener = None
         return {**self.status(budget), "reason": reason, "message": message}
@@ -529,6 +556,26 @@ class Campaign:
             if row.index == index:
                 return records.trial_dict(row)
         raise UsageError(f"there is no trial {index}", where=self.name)
+
+    def explain(self, trial: int | None = None) -> dict[str, Any]:
+        """Why designs were proposed, and what was learnt, as JSON; fits what was observed anew.
+
+        Args:
+            trial: Only why this trial was proposed; nothing is fitted then.
+
+        Returns:
+            campaign, trials (those that wait, else the last that were proposed: trial, name,
+            status, method, prediction, observations, failure, text, why: see
+            `loop.explain.Explanation`, None where none was stored); and without ``trial`` learnt
+            (topic, sentence, data each), importances (by metric: shares, totals, samples), notes.
+
+        Raises:
+            UsageError: There is no such trial.
+            MatloopError: A generator cannot be loaded.
+        """
+        from campaigns.explaining import explain
+
+        return explain(self, trial)
 
     def artifacts(self, trial: int) -> dict[str, str]:
         """The texts that a trial's evaluation left, by name (``relaxed.cif``)."""
@@ -596,7 +643,8 @@ class Campaign:
             campaign, database, created, budget, counts (by status), counted (trials that the budget
             counts), best (by metric of an objective: value, unit, goal, trial; only feasible
             trials), hypervolume (None for one objective or before the first feasible trial), front
-            (trials), last_events.
+            (trials), question (of a campaign that paused to ask whether to go on: question, answer,
+            verdicts, time; else None), last_events.
         """
         from loop.front import counts, hypervolume, pareto_mask, utilities
 
@@ -626,8 +674,15 @@ class Campaign:
             "best": best,
             "hypervolume": float(hypervolume(self.goals, means)) if several else None,
             "front": [trials[row].index for row in pareto_mask(self.goals, means).nonzero()[0]],
+            "question": self._question(),
             "last_events": self.events(last=5),
         }  # fmt: skip
+
+    def _question(self) -> dict[str, Any] | None:
+        from campaigns.stopping import open_question
+
+        with self.store.read() as session:
+            return open_question(session, self._row.id)
 
     @property
     def _metrics(self) -> tuple[str, ...]:
@@ -699,46 +754,51 @@ def _hash(text: str) -> str:
 def _take_changes(
     session: Session, row: CampaignRow, stored: dict[str, Any], text: str, where: str
 ) -> None:
-    changed = sorted(k for k in {*row.spec, *stored} if row.spec.get(k) != stored.get(k))
-    fixed = [key for key in changed if key not in _MAY_CHANGE]
-    if "space" in fixed and _only_moved(session, row, stored["space"]):
-        fixed.remove("space")
+    """Take in a spec that differs from the campaign's in what may change; else refuse it."""
+    if row.spec == stored:
+        return
+    from campaigns.spec import Spec
+    from campaigns.spec_changes import ALWAYS, SPACE, Tried, check_space, with_retired
+
+    try:
+        before = Spec.model_validate(row.spec)
+    except ValidationError:
+        return  # which whoever opens it is told
+    tried = [
+        Tried(*told)
+        for told in session.execute(
+            select(Trial.index, Trial.design, Trial.provenance).where(Trial.campaign_id == row.id)
+        )
+    ]
+    known = json.loads(strict_json(before.model_dump(mode="json")))
+    stored = with_retired(known, stored, tried)
+    changed = sorted(k for k in {*known, *stored} if known.get(k) != stored.get(k))
+    if not changed:
+        return
+    fixed = [key for key in changed if key not in (*ALWAYS, *SPACE)]
+    why, notes = f"they differ in {', '.join(fixed)}", []
+    hint = f"undo the change ({', '.join((*ALWAYS, *SPACE))} may change)"
+    if not fixed and set(changed) & set(SPACE):
+        try:
+            notes = check_space(before, Spec.model_validate(stored), tried)
+        except MatloopError as error:
+            fixed = [key for key in changed if key in SPACE]
+            told = f"{error.what}: {error.why}" if error.why else error.what
+            why = f"they differ in {', '.join(fixed)}: {told}"
+            hint = error.hint or hint
     if fixed:
         raise UsageError(
             f"the campaign {row.name!r} in this database has another spec",
             where=where,
-            why=f"they differ in {', '.join(fixed)}",
+            why=why,
             unchanged="that campaign",
-            hint="give the spec another name, name another database with --db, or undo the change "
-            f"({', '.join(_MAY_CHANGE)} may change)",
+            hint=f"{hint}; or give the spec another name, or name another database with --db",
         )
     row.spec, row.spec_text, row.spec_hash = stored, text, _hash(strict_json(stored))
-    record(session, row.id, "spec_changed", changed=changed, spec_hash=row.spec_hash)
-
-
-def _only_moved(session: Session, row: CampaignRow, space: dict[str, Any]) -> bool:
-    """Whether a space is the campaign's but for the folders of its generators' files.
-
-    They must be the versions that its trials came from.
-    """
-    from campaigns.spec_environment import is_path, version_at
-
-    def named(axes: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: {"latent": Path(axis["latent"]).name} if is_path(axis.get("latent", "")) else axis
-            for name, axis in axes.items()
-        }
-
-    if named(row.spec["space"]) != named(space):
-        return False
-    used = session.scalars(select(Trial.provenance).where(Trial.campaign_id == row.id)).all()
-    return all(
-        told["generators"][name]["version"] == version_at(space[name]["latent"])
-        for name in space
-        if space[name] != row.spec["space"][name]
-        for told in used
-        if name in told.get("generators", {})
-    )
+    record(
+        session, row.id, "spec_changed", changed=changed, spec_hash=row.spec_hash,
+        **({"notes": notes} if notes else {}),
+    )  # fmt: skip
 
 
 def _generators(problem: Problem) -> dict[str, dict[str, Any]]:

@@ -15,8 +15,10 @@ from typing import Annotated
 import typer
 
 from campaigns import __version__
+from campaigns.cli_backtest import backtest
 from campaigns.cli_campaigns import export, ingest, propose, run, status
 from campaigns.cli_doctor import doctor
+from campaigns.cli_explain import explain
 from campaigns.cli_generators import generators
 from campaigns.cli_options import Json, UnusedDb, flow
 from campaigns.cli_output import begin, current
@@ -110,9 +112,10 @@ def validate(
     )
 
 
-for command in (run, propose, ingest, status, export):
+for command in (run, propose, explain, ingest, status, export):
     app.command(rich_help_panel=GO)(command)
 app.add_typer(generators, rich_help_panel=LOOK)
+app.command(rich_help_panel=LOOK)(backtest)
 app.command(rich_help_panel=LOOK)(doctor)
 flow(app)
 flow(generators)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,14 +39,19 @@ def run(
             show_default="the spec's",
         ),
     ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option("--go-on", help="Go on in spite of the stop rule that ended or paused it."),
+    ] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
     """Run a campaign, or go on with it: propose, evaluate, learn.
 
-    It ends when the budget is spent or the stop rule says so. Ctrl-C stops it whenever you like;
-    given again, it goes on: no evaluation that finished is lost or made twice. Of a spec that a
-    campaign was begun with, only budget, stop and evaluate may change.
+    It ends when the budget is spent or a stop rule says so, or then pauses and asks. Ctrl-C stops
+    it whenever you like; given again, it goes on: no evaluation that finished is lost or made
+    twice. Of a spec that a campaign was begun with, budget, stop and evaluate may change, and the
+    space and its constraints as far as the trials there are can be kept.
     """
     out = begin("run", json)
     from campaigns.cli_progress import watching
@@ -52,13 +59,19 @@ def run(
 
     with _begun(spec, db, seed, out) as campaign:
         budget = budget or campaign.spec.budget.trials
-        with watching(campaign, out, budget) as listen:
-            ended = campaign.run(budget, on_event=listen)
+        while True:
+            with watching(campaign, out, budget) as listen:
+                ended = campaign.run(budget, on_event=listen, go_on=go_on)
+            go_on = ended["reason"] == "paused" and _says_yes(ended["question"], out)
+            if not go_on:
+                break
         shown = campaign_parts(ended, campaign.trials(), campaign.spec)
         # The first line says why it ended, the others what there is.
         shown[0] = f"{campaign.name}: {ended['message']}; {counted(ended)}"
         where = _db_option(db)
         more = f"next: matloop export {campaign.name}{where} --format report"
+        if ended["reason"] == "paused":
+            more = f"next: matloop run {campaign.name}{where} --go-on, to go on all the same"
         if ended["reason"] == "lab":
             more = f"next: matloop propose {campaign.name}{where} --waiting --out DIR"
         out.result(ended, *shown, more)
@@ -93,7 +106,7 @@ def propose(
     """
     out = begin("propose", json)
     from campaigns import handout
-    from campaigns.cli_tables import candidates_table, plural
+    from campaigns.cli_tables import candidates_table, plural, whys
 
     with _opened(campaign, db) if waiting else _begun(campaign, db, None, out) as opened:
         if folder is not None:
@@ -107,7 +120,7 @@ def propose(
             trials = opened.propose(n)
         data: dict[str, Any] = {"campaign": opened.name, "trials": trials}
         units = opened.spec.metric_units()
-        shown: list[Any] = [candidates_table(trials, units)] if trials else []
+        shown: list[Any] = [candidates_table(trials, units), *whys(trials)] if trials else []
         if not trials:
             shown = ["no candidate waits for results"]
         elif folder is not None:
@@ -216,6 +229,16 @@ def export(
         written = write(opened, format, path)
     data = {"campaign": opened.name, "format": format, "file": str(written)}
     out.result(data, f"wrote {written}")
+
+
+def _says_yes(asked: Mapping[str, Any], out: Output) -> bool:
+    """Ask whether to go on, where a person sits at a terminal; elsewhere it stays as it is."""
+    if out.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    try:
+        return input(f"{asked['question']} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _is_spec(which: str) -> bool:

@@ -167,6 +167,12 @@ class Progress:
         row.status, row.since = payload["status"], None
         return [f"trial {payload['trial']} is {row.status} by hand: its result is not used"]
 
+    def _resumed(self, payload: Mapping[str, Any]) -> list[str]:
+        return [f"goes on, though {v['message']}" for v in payload["overruled"]]
+
+    def _not_overruled(self, _payload: Mapping[str, Any]) -> list[str]:
+        return ["no stop rule's verdict is open: there is nothing to go on in spite of"]
+
     def _interrupted(self, payload: Mapping[str, Any]) -> list[str]:
         again = len(payload["again"])
         return [f"interrupted; {plural(again, 'trial')} will be made again"] if again else []
@@ -227,6 +233,8 @@ _TELL = {
     "trial_failed": Progress._failed,
     "trial_reset": Progress._reset,
     "result_not_used": Progress._not_used,
+    "run_resumed": Progress._resumed,
+    "nothing_to_overrule": Progress._not_overruled,
     "run_interrupted": Progress._interrupted,
 }
 

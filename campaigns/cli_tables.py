@@ -78,6 +78,9 @@ def campaign_parts(
 ) -> list[RenderableType]:
     """A campaign in full: where it stands, what it found, what failed."""
     parts: list[RenderableType] = [f"{status['campaign']}: {counted(status)}"]
+    if status["question"]:
+        parts.append(f"paused: {status['question']['question']}")
+        parts.append(f"        {status['question']['answer']}")
     if status["best"]:
         parts.append(f"best: {best(status, spec)}")
     elif status["counts"]["completed"]:
@@ -114,6 +117,16 @@ def candidates_table(trials: Sequence[Mapping[str, Any]], units: Mapping[str, st
         predicted = [_predicted(told["prediction"].get(metric)) for metric in units]
         made.add_row(str(trial["trial"]), trial["name"], *predicted, told["method"])
     return made
+
+
+def whys(trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why each candidate was proposed, a line each; trials of which the same is said share one."""
+    from campaigns.explaining import why_text
+
+    said: dict[str, list[str]] = {}
+    for trial in trials:
+        said.setdefault(why_text(trial["provenance"]), []).append(str(trial["trial"]))
+    return [f"why {', '.join(which)}: {text}" for text, which in said.items()]
 
 
 def campaigns_table(campaigns: Sequence[tuple[Mapping[str, Any], Spec]]) -> Table:

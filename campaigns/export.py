@@ -122,7 +122,12 @@ def to_csv(campaign: Campaign, out: Path) -> Path:
     front = set(campaign.front().index)
     crystals = _write_crystals(campaign, trials, out)
     kinds = sorted({kind for files in crystals.values() for kind in files})
-    columns = ["trial", "status", *(with_unit(name, c.unit) for name, c in known.items()), *kinds]
+    columns = [
+        "trial",
+        "status",
+        *(with_unit(name, c.unit or "") for name, c in known.items()),
+        *kinds,
+    ]
     for metric, unit in units.items():
         endings = ("", "_sem", "_predicted", "_predicted_sd")
         columns += [with_unit(metric + ending, unit) for ending in endings]
@@ -135,7 +140,7 @@ def to_csv(campaign: Campaign, out: Path) -> Path:
     lines.writerow(columns)
     for trial in trials:
         told, index = trial["provenance"], trial["trial"]
-        row = [index, trial["status"], *(column.values[index] for column in known.values())]
+        row = [index, trial["status"], *(column.values.get(index) for column in known.values())]
         row += [crystals.get(index, {}).get(kind) for kind in kinds]
         for metric in units:
             measured = trial["observations"].get(metric, {})

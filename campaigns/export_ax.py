@@ -1,16 +1,20 @@
 """A campaign as an Ax experiment: everything of Ax's that an export touches is in this module.
 
 What becomes of what: a latent axis is d range parameters `z_0` ... ; ranges and choices stay what
-they are; an objective with a target is the distance from it, to be minimised; a threshold of one
-objective among several is an objective threshold; a trial is a trial of the same number, in the
-same state, whose arm is named after its design; its provenance is metadata of its generator run.
-Ax knows no units: they are in the experiment's description and in each trial's metadata.
+they are; a composition is a range for each ingredient, `alloy_Fe`, and a pool one for each column
+of numbers and a choice for each column of text (that amounts add up, and that rows are those of a
+table, Ax cannot be told); an objective with a target is the distance from it, to be minimised; a
+threshold of one objective among several is an objective threshold; a trial is a trial of the same
+number, in the same state, whose arm is named after its design; its provenance is metadata of its
+generator run. Ax knows no units: they are in the experiment's description and in each trial's
+metadata.
 """
 
 from __future__ import annotations
 
 import keyword
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from campaigns import __version__, records
 from campaigns.errors import MatloopError
+from campaigns.spec_axes import CompositionAxis, LatentAxis, PoolAxis
+from campaigns.spec_changes import in_space
 
 if TYPE_CHECKING:
     from ax.api.client import Client
@@ -51,10 +57,13 @@ def ax_client(campaign: Campaign) -> Client:
     objective, bounds, dropped = _goals(problem)
     units = campaign.spec.metric_units()
     told = ", ".join(f"{_ax_name(m)} in {u}" for m, u in units.items())
+    dropped += _unsaid(campaign)
     without = f" Not taken over, since Ax cannot: {', '.join(dropped)}." if dropped else ""
     client.configure_experiment(
         name=campaign.name,
-        parameters=_parameters(campaign, problem, latents),
+        parameters=_parameters(
+            campaign, problem, latents, [in_space(campaign.spec, t["design"]) for t in trials]
+        ),
         description=f"Exported by matloop {__version__}. Units: {told}.{without}",
     )
     client.configure_optimization(objective=objective, outcome_constraints=bounds or None)
@@ -68,7 +77,10 @@ def ax_client(campaign: Campaign) -> Client:
 
 
 def _parameters(
-    campaign: Campaign, problem: Problem, latents: Sequence[Sequence[float]]
+    campaign: Campaign,
+    problem: Problem,
+    latents: Sequence[Sequence[float]],
+    designs: Sequence[Mapping[str, Any]],
 ) -> list[RangeParameterConfig | ChoiceParameterConfig]:
     from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 
@@ -82,20 +94,25 @@ def _parameters(
         for i in range(len(latents[0]) if latents else 0)
     ]
     for axis in problem.space.axes:
-        if hasattr(campaign.spec.space[axis.name], "latent"):
+        kind = campaign.spec.space[axis.name]
+        if isinstance(kind, LatentAxis):
             continue
-        if isinstance(axis, loop.space.RangeAxis):
+        if isinstance(kind, PoolAxis | CompositionAxis):
+            made += _of_parts(axis.name, kind, designs)
+        elif isinstance(axis, loop.space.RangeAxis):
+            # The trials of a wider space, before it was narrowed, are in it too.
+            values = [design[axis.name] for design in designs]
             made.append(
                 RangeParameterConfig(
                     axis.name,
-                    (axis.low, axis.high),
+                    (min([axis.low, *values]), max([axis.high, *values])),
                     "int" if axis.integer else "float",
                     scaling="log" if axis.log else "linear",
                 )
             )
         elif isinstance(axis, loop.space.ChoiceAxis):
-            kind, values = _choice(axis.values)
-            made.append(ChoiceParameterConfig(axis.name, values, kind, is_ordered=False))
+            typed, choices = _choice(axis.values + axis.retired)
+            made.append(ChoiceParameterConfig(axis.name, choices, typed, is_ordered=False))
     if not made:
         raise MatloopError(
             "an Ax experiment needs parameters",
@@ -105,6 +122,48 @@ def _parameters(
             hint="propose or run first",
         )
     return made
+
+
+def _of_parts(
+    name: str, kind: PoolAxis | CompositionAxis, designs: Sequence[Mapping[str, Any]]
+) -> list[RangeParameterConfig | ChoiceParameterConfig]:
+    """A parameter for each ingredient, or for each column that the trials' rows have."""
+    from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+
+    if isinstance(kind, CompositionAxis):
+        every = kind.composition + kind.retired
+        return [RangeParameterConfig(part_name(name, i), (0.0, kind.total), "float") for i in every]
+    made: list[RangeParameterConfig | ChoiceParameterConfig] = []
+    rows = [design[name] for design in designs]
+    for column in dict.fromkeys(c for row in rows for c in row if c != "row"):
+        values = sorted({row[column] for row in rows if column in row})
+        told = part_name(name, column)
+        if isinstance(values[0], str):
+            known = values if len(values) > 1 else [*values, f"not {values[0]}"]
+            made.append(ChoiceParameterConfig(told, known, "str", is_ordered=False))
+        else:
+            low, high = values[0], values[-1]
+            made.append(
+                RangeParameterConfig(told, (low, high if high > low else low + 1.0), "float")
+            )
+    return made
+
+
+def part_name(axis: str, part: str) -> str:
+    """The name of an ingredient or a column as Ax may have it: `alloy_Fe`."""
+    return f"{axis}_{re.sub('[^A-Za-z0-9_]+', '_', part)}"
+
+
+def _unsaid(campaign: Campaign) -> list[str]:
+    """What of the space Ax cannot be told."""
+    said: list[str] = []
+    for name, axis in campaign.spec.space.items():
+        if isinstance(axis, CompositionAxis):
+            most = f", at most {axis.at_most} of them" if axis.at_most else ""
+            said.append(f"that the ingredients of {name} add up to {axis.total:g}{most}")
+        elif isinstance(axis, PoolAxis):
+            said.append(f"that {name} is a row of {axis.pool}")
+    return said
 
 
 def _choice(values: Sequence[Any]) -> tuple[Any, Any]:
@@ -168,7 +227,7 @@ def _latents(campaign: Campaign, trials: Sequence[Mapping[str, Any]]) -> list[li
     if any(z is None for z in known):
         space = campaign.problem.space
         missing = [t["design"] for t, z in zip(trials, known, strict=True) if z is None]
-        encoded = iter(space.latent([space.from_json(design) for design in missing]).tolist())
+        encoded = iter(space.latent([campaign.design(design) for design in missing]).tolist())
         return [next(encoded) if z is None else z for z in known]
     return known
 
@@ -178,9 +237,14 @@ def _point(
 ) -> dict[str, float | int | str]:
     prefix = _prefix(campaign)
     point: dict[str, float | int | str] = {f"{prefix}{i}": x for i, x in enumerate(latent)}
+    design = in_space(campaign.spec, trial["design"])
     for axis in campaign.goals.space.axes:
-        if not hasattr(campaign.spec.space[axis.name], "latent"):
-            value = trial["design"][axis.name]
+        kind = campaign.spec.space[axis.name]
+        if isinstance(kind, PoolAxis | CompositionAxis):
+            parts = dict.fromkeys(getattr(kind, "composition", ()), 0.0) | dict(design[axis.name])
+            point |= {part_name(axis.name, k): v for k, v in parts.items() if k != "row"}
+        elif not isinstance(kind, LatentAxis):
+            value = design[axis.name]
             kinds = {type(v) for v in getattr(axis, "values", ())}
             point[axis.name] = float(value) if kinds == {int, float} else value
     return point

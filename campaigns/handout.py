@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from campaigns.errors import MatloopError, UsageError
 from campaigns.results_columns import Known, header, with_unit
+from campaigns.spec_changes import completed
 from campaigns.write_file import make_folder, write_whole
 
 if TYPE_CHECKING:
@@ -52,11 +53,33 @@ def known_columns(
     metrics = spec.metric_units()
     if "name" not in {*spec.space, *metrics}:
         columns["name"] = Known("", {trial: name or "" for trial, name, _ in designs})
-    for axis, kind in spec.space.items():
-        if not hasattr(kind, "latent"):
-            values = {trial: design[axis] for trial, _, design in designs}
-            columns[axis] = Known(getattr(kind, "unit", ""), values)
+    flat = {trial: flat_design(completed(spec, design)) for trial, _, design in designs}
+    gone = {axis for _, _, design in designs for axis in design if axis not in spec.space}
+    for axis in (*spec.space, *sorted(gone)):
+        kind = spec.space.get(axis)
+        if hasattr(kind, "latent"):
+            continue
+        names = dict.fromkeys(
+            name for parts in flat.values() for name in parts if name.partition(".")[0] == axis
+        )
+        # In which unit an axis was that is no more, its tables say and nobody else.
+        unit = None if kind is None else getattr(kind, "unit", "")
+        for name in names:
+            values = {trial: parts[name] for trial, parts in flat.items() if name in parts}
+            columns[name] = Known(unit, values)
     return columns
+
+
+def flat_design(design: Mapping[str, Any]) -> dict[str, Any]:
+    """A design as numbers and words by name: `temperature`, `alloy.Fe`; without crystals."""
+    flat: dict[str, Any] = {}
+    for axis, value in design.items():
+        if not isinstance(value, Mapping):
+            flat[axis] = value
+        elif not is_crystal(value):
+            parts = {f"{axis}.{part}": one for part, one in value.items()}
+            flat |= {name: one for name, one in parts.items() if isinstance(one, int | float | str)}
+    return flat
 
 
 def prepare(folder: str | Path) -> Path:
@@ -113,12 +136,12 @@ def is_crystal(value: Any) -> bool:
 def _table(spec: Spec, trials: Sequence[Mapping[str, Any]]) -> str:
     known = known_columns(spec, [(t["trial"], t["name"], t["design"]) for t in trials])
     _, *results = header(spec.metric_units())
-    names = [with_unit(name, column.unit) for name, column in known.items()]
+    names = [with_unit(name, column.unit or "") for name, column in known.items()]
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["trial", *names, *results])
     for trial in trials:
-        values = (column.values[trial["trial"]] for column in known.values())
+        values = (column.values.get(trial["trial"]) for column in known.values())
         shown = [f"{v:.7g}" if isinstance(v, float) else v for v in values]
         lines.writerow([trial["trial"], *shown, *("" for _ in results)])
     return text.getvalue()

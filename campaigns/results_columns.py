@@ -57,11 +57,11 @@ class Known:
     It is there for the person who fills the table in; what it says must be so.
 
     Attributes:
-        unit: Of its values; empty for none.
+        unit: Of its values; empty for none, None where nobody knows.
         values: By trial.
     """
 
-    unit: str
+    unit: str | None
     values: Mapping[int, Any]
 
 
@@ -93,6 +93,10 @@ def parse_column(
     Raises:
         ColumnError: There is no such column, or its unit is not one of the metric's.
     """
+    for known_name, column in known_columns.items():  # whose own names may have brackets too
+        written = (known_name, with_unit(known_name, column.unit or ""))
+        if text.strip() in written and known_name not in metric_units:
+            return Column(known_name, "known")
     match = _HEADER.fullmatch(text) if len(text) <= 200 else None
     name = match["name"] if match else text.strip()
     unit = (match["a"] or match["b"]) if match else None
@@ -100,7 +104,7 @@ def parse_column(
         return Column(name.lower(), "plain")
     if name in known_columns and name not in metric_units:
         wanted = known_columns[name].unit
-        if unit is not None and unit.strip() != wanted:
+        if unit is not None and wanted is not None and unit.strip() != wanted:
             raise ColumnError(f"{name} is in {wanted or 'no unit'}, not in {unit.strip()}",
                               "leave the column as it was handed out")  # fmt: skip
         return Column(name, "known")

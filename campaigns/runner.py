@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from campaigns import ingestion, records, units
+from campaigns import ingestion, records, stopping, units
 from campaigns.campaign import Campaign, NoDesign, derived_seed
 from campaigns.errors import MatloopError, UsageError
+from campaigns.spec_changes import completed
 from campaigns.spec_evaluate import Lab, Workers
 from campaigns.spec_models import seconds
 from campaigns.store.models import Trial
@@ -41,6 +42,7 @@ from campaigns.store.store import record
 if TYPE_CHECKING:
     from loop.evaluators import EvaluatorError
     from loop.executor import LocalPool, Outcome
+    from loop.stopping import Verdict
 
 # Failed batches in a row, with no success between, that mean that it is not the designs' fault.
 FAILED_BATCHES: Final = 3
@@ -104,9 +106,16 @@ class Runner:
         campaign: What to run.
         budget: Trials in all; default: the spec's.
         max_new: Trials to propose at most; default: no limit but the budget.
+        go_on: Overrule the stop rules' verdict that was told last.
     """
 
-    def __init__(self, campaign: Campaign, budget: int | None = None, max_new: int | None = None):
+    def __init__(
+        self,
+        campaign: Campaign,
+        budget: int | None = None,
+        max_new: int | None = None,
+        go_on: bool = False,
+    ):
         self._campaign = campaign
         self._spec = campaign.spec
         self._budget = self._spec.budget.trials if budget is None else budget
@@ -115,7 +124,8 @@ class Runner:
         self._deadline = self._time_is_up_at()
         self._dir = campaign.store.results_dir(campaign.name)
         self._failures: list[str] = []  # of this run, since its last success
-        self._verdict: str | None = None  # of the stop rule
+        self._go_on = go_on
+        self._verdicts: list[Verdict] = []  # of the stop rules
         self._exhausted: str | None = None
         self._checked = False
         self._workers = 1
@@ -124,18 +134,20 @@ class Runner:
         """Run to the end.
 
         Returns:
-            Why it ended: one word (budget, stalled, time, max_new, exhausted or lab), and a
-            sentence.
+            Why it ended: one word (budget, target_met, stalled, no_gain, paused, time, max_new,
+            exhausted or lab), and a sentence.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM.
             MatloopError: See `Campaign.run`.
         """
         if isinstance(self._spec.evaluate, Lab):
+            self._answer()
             return self._ended(*self._hand_to_lab())
         with _Signals() as signals, self._pool(self._spec.evaluate) as pool:
             try:
                 self._recover(pool)
+                self._answer()
                 self._judge()
                 self._loop(pool, signals)
             except KeyboardInterrupt as error:
@@ -213,7 +225,7 @@ class Runner:
             Whether a trial was waiting. It need not run now: one whose result came late is taken
             in, and one answered by hand meanwhile is passed over.
         """
-        if self._verdict or self._time_is_up():
+        if self._verdicts or self._time_is_up():
             return False
         free = self._workers - len(pool.running())
         waiting = self._trials("candidate")
@@ -262,7 +274,7 @@ class Runner:
         pool.submit(
             self._key(row.index, row.attempt),
             {
-                "design": row.design,
+                "design": completed(self._spec, row.design),
                 "metrics": list(self._campaign.goals.metrics),
                 "seed": derived_seed(self._spec.seed, row.index, 1),
             },
@@ -341,7 +353,7 @@ class Runner:
         return measured, f"the evaluator gave no {', '.join(missing)}" if missing else None
 
     def _judge(self) -> None:
-        """Ask the stop rule, and stop where evaluation after evaluation fails."""
+        """Ask the stop rules, and stop where evaluation after evaluation fails."""
         limit = FAILED_BATCHES * self._batch
         if len(self._failures) >= limit:
             reason, times = Counter(self._failures).most_common(1)[0]
@@ -352,24 +364,24 @@ class Runner:
                 unchanged="the trials before; these are failed trials now",
                 hint="find the cause and repair it, then run the same command again: it goes on",
             )
-        after = self._spec.stalled_after_trials
-        if after is None:
-            return
-        from loop.stopping import stalled
+        self._verdicts = stopping.standing(self._campaign)
 
-        ended = sorted(
-            (t for t in self._campaign._trials() if t.ended and t.status != "abandoned"),
-            key=lambda t: (t.ended, t.index),
-        )
-        goals = self._campaign.goals
-        means, _ = records.outcomes(ended, goals.metrics)
-        self._verdict = stalled(goals, means, after)
+    def _answer(self) -> None:
+        """Take the answer of a person who goes on in spite of a verdict."""
+        if not self._go_on:
+            return
+        self._go_on = False
+        with self._campaign._change() as session:
+            overruled = stopping.go_on(session, self._campaign._row.id)
+        if not overruled:
+            self._campaign._narrate("nothing_to_overrule")
 
     # How it ends
 
     def _reason(self) -> tuple[str, str]:
-        if self._verdict:
-            return "stalled", self._verdict
+        if self._verdicts:
+            reason = "paused" if self._asks() else self._verdicts[0].rule
+            return reason, stopping.sentence(self._verdicts)
         if self._exhausted:
             return "exhausted", f"no new design is left: {self._exhausted}"
         if self._time_is_up():
@@ -378,9 +390,20 @@ class Runner:
             return "budget", f"the budget of {self._budget} trials is spent"
         return "max_new", "as many new trials were made as this call was to make"
 
+    def _asks(self) -> bool:
+        """Whether to ask if the campaign is to go on, and it could."""
+        waits = self._campaign._counted() < self._budget or bool(self._trials("candidate"))
+        return self._spec.stop.then == "ask" and waits
+
     def _ended(self, reason: str, message: str) -> tuple[str, str]:
+        verdicts = stopping.tell(self._verdicts) if self._verdicts else {}
         with self._campaign._change() as session:
-            record(session, self._campaign._row.id, "run_ended", reason=reason, message=message)
+            if reason == "paused":
+                stopping.ask(session, self._campaign, self._verdicts)
+            record(
+                session, self._campaign._row.id, "run_ended",
+                reason=reason, message=message, **verdicts,
+            )  # fmt: skip
         return reason, message
 
     def _interrupted(self, pool: LocalPool, by: str) -> Interrupted:
@@ -400,7 +423,7 @@ class Runner:
     def _hand_to_lab(self) -> tuple[str, str]:
         """Propose what the laboratory is to make, and say how to answer."""
         self._judge()
-        if self._verdict:
+        if self._verdicts:
             return self._reason()
         waiting = len(self._trials("candidate"))
         waiting += self._propose(self._batch - waiting)

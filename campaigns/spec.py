@@ -13,30 +13,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from campaigns.bounds import Bound, parse_bounds
+from campaigns.bounds import Bound, parse_constraint
 from campaigns.errors import InputErrors
+from campaigns.spec_axes import Axis
 from campaigns.spec_checks import Draft, check
 from campaigns.spec_evaluate import POTENTIAL_METRICS, Evaluate, Potential
 from campaigns.spec_models import (
-    Axis,
     Budget,
-    ChoiceAxis,
     Constraint,
-    LatentAxis,
     Name,
     Objective,
     Part,
-    RangeAxis,
     Screen,
     Stop,
     Text,
     Whole,
 )
-from campaigns.spec_resolve import bound_value, narrow, objective_numbers
+from campaigns.spec_resolve import bound_value, objective_numbers
+from campaigns.spec_space import Sums, design_space, stand_in
 
 if TYPE_CHECKING:
     import loop.problem
-    import loop.space
+    from loop.stopping import StopRules
 
 SCHEMA_FILE = Path(__file__).with_name("spec.schema.json")
 """The JSON Schema of a spec, as shipped."""
@@ -75,6 +73,7 @@ class Spec(Part):
             dict(enumerate(self.constraints)),
             self.screen,
             self.evaluate,
+            self.stop,
         )
         if complaints := list(check(draft)):
             lines = [f"{'.'.join(map(str, c.loc))}: {c.what}" for c in complaints]
@@ -82,14 +81,31 @@ class Spec(Part):
         return self
 
     @property
-    def _bounds(self) -> list[Bound]:
-        return [bound for text in self.constraints for bound in parse_bounds(text)]
-
-    @property
     def stalled_after_trials(self) -> int | None:
         """`stop.stalled_after` in trials: batches times the size of a batch."""
         after = self.stop.stalled_after
         return None if after is None else after * self.budget.batch
+
+    def stop_rules(self) -> StopRules | None:
+        """What `loop.stopping.judge` takes, each number in its metric's unit; None = no rule."""
+        stop = self.stop
+        if stop.stalled_after is None and stop.no_gain is None and not stop.target_met:
+            return None
+        from loop.stopping import NoGain, StopRules
+
+        targets: dict[str, float] | None = None
+        if isinstance(stop.target_met, dict):
+            units = self.metric_units()
+            targets = {}
+            for name, value in stop.target_met.items():
+                objective = self.objectives[name].model_copy(update={"threshold": value})
+                targets[name] = objective_numbers(name, objective, units[name])["threshold"]
+        return StopRules(
+            stalled_after=self.stalled_after_trials,
+            target_met=bool(stop.target_met),
+            targets=targets,
+            no_gain=None if stop.no_gain is None else NoGain(**stop.no_gain.model_dump()),
+        )
 
     def metric_units(self) -> dict[str, str]:
         """The unit of every metric: the objectives', then the constraints'."""
@@ -110,25 +126,54 @@ class Spec(Part):
         """The same as `loop` reads it: the generators loaded, every number in its metric's unit.
 
         Raises:
-            MatloopError: A generator cannot be loaded.
+            MatloopError: A generator, a pool or a table of descriptors cannot be loaded, or the
+                constraints exclude every design.
         """
+        return self._problem(*self._constrained())
+
+    def goals(self) -> loop.problem.Problem:
+        """The problem with a stand-in for what the spec only names: to judge outcomes, and no more.
+
+        So a campaign can be looked at where its generator or its pool is no more.
+        """
+        held, bounds = self._constrained()
+        return self._problem(Sums({n: stand_in(axis) for n, axis in held.axes.items()}), bounds)
+
+    def _constrained(self) -> tuple[Sums, list[Bound]]:
+        """The axes as the constraints on parameters leave them, and the bounds on metrics."""
+        held, bounds, metrics = Sums(dict(self.space)), [], self.metric_units()
+        for text in self.constraints:
+            for stated in parse_constraint(text):
+                if isinstance(stated, Bound) and stated.name in metrics:
+                    bounds.append(stated)
+                else:
+                    held.take(stated, text)
+        return held, bounds
+
+    def on_parameters(self, constraint: str) -> bool:
+        """Whether one of the constraints is on parameters, so that every design meets it."""
+        metrics = self.metric_units()
+        return not any(
+            isinstance(stated, Bound) and stated.name in metrics
+            for stated in parse_constraint(constraint)
+        )
+
+    def metric_bounds(self) -> list[Bound]:
+        """The constraints on metrics: with the objectives, what is sought."""
+        return self._constrained()[1]
+
+    def _problem(self, held: Sums, bounds: list[Bound]) -> loop.problem.Problem:
         from loop.problem import Objective as Goal
         from loop.problem import OutcomeConstraint, Problem, ScreenRules
-        from loop.space import DesignSpace
 
         units = self.metric_units()
-        axes = dict(self.space)
-        outcomes = []
-        for bound in self._bounds:
-            if bound.name in axes:
-                axes[bound.name] = narrow(axes[bound.name], bound)
-            else:
-                unit = units[bound.name]
-                value = bound_value(bound, unit, said=True)
-                outcomes.append(OutcomeConstraint(bound.name, bound.op, value, unit))
+        outcomes = [
+            OutcomeConstraint(b.name, b.op, bound_value(b, units[b.name], said=True), units[b.name])
+            for b in bounds
+        ]
         elements = self.screen.elements
         return Problem(
-            space=DesignSpace(tuple(_axis(name, axis) for name, axis in axes.items())),
+            space=design_space(held),
             objectives=tuple(
                 Goal(**objective_numbers(name, objective, units[name]))
                 for name, objective in self.objectives.items()
@@ -141,19 +186,6 @@ class Spec(Part):
                 max_atoms=self.screen.max_atoms,
             ),
         )
-
-
-def _axis(name: str, axis: LatentAxis | RangeAxis | ChoiceAxis) -> loop.space.Axis:
-    import loop.space
-
-    if isinstance(axis, RangeAxis):
-        low, high = axis.range
-        return loop.space.RangeAxis(name, low, high, axis.log, axis.integer, axis.unit)
-    if isinstance(axis, ChoiceAxis):
-        return loop.space.ChoiceAxis(name, axis.choice)
-    from campaigns.spec_environment import load_latent
-
-    return loop.space.LatentAxis(name, load_latent(axis.latent))
 
 
 def load_spec(path: str | Path) -> Spec:

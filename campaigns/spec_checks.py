@@ -13,19 +13,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from campaigns import units
-from campaigns.bounds import Bound, BoundError, parse_bounds
-from campaigns.errors import did_you_mean
+from campaigns.bounds import Bound, BoundError, Linear, Stated, parse_constraint
+from campaigns.errors import did_you_mean, quoted
+from campaigns.spec_axes import AnyAxis, Axis, LatentAxis
 from campaigns.spec_evaluate import Evaluate, Lab, Potential, Python
-from campaigns.spec_models import (
-    Axis,
-    ChoiceAxis,
-    Constraint,
-    LatentAxis,
-    Objective,
-    RangeAxis,
-    Screen,
-)
-from campaigns.spec_resolve import bound_value, metric_units, narrow, objective_numbers
+from campaigns.spec_models import Constraint, Objective, Screen, Stop
+from campaigns.spec_resolve import bound_value, metric_units, objective_numbers
+from campaigns.spec_space import Sums, coordinates, parameters
 
 RESERVED = ("trial", "status", "reason", "source", "cif")
 """Names of columns in a results file; no metric or axis can have them."""
@@ -56,15 +50,16 @@ class Draft:
         axes: Axes by name, without those that could not be read.
         objectives: Objectives by metric, likewise.
         constraints: Constraints by their place in the list, likewise.
-        screen, evaluate: None where they could not be read.
+        screen, evaluate, stop: None where they could not be read.
         unread: Names of axes and metrics that are there, but could not be read.
     """
 
-    axes: dict[str, LatentAxis | RangeAxis | ChoiceAxis] = field(default_factory=dict)
+    axes: dict[str, AnyAxis] = field(default_factory=dict)
     objectives: dict[str, Objective] = field(default_factory=dict)
     constraints: dict[int, str] = field(default_factory=dict)
     screen: Screen | None = None
     evaluate: Potential | Python | Lab | None = None
+    stop: Stop | None = None
     unread: set[str] = field(default_factory=set)
 
     @classmethod
@@ -84,18 +79,36 @@ class Draft:
                 draft.constraints[index] = read
         draft.screen = _try(kinds["screen"], data.get("screen", {}))
         draft.evaluate = _try(kinds["evaluate"], data.get("evaluate", {"with": "potential"}))
+        draft.stop = _try(kinds["stop"], data.get("stop", {}))
         return draft
 
     @property
-    def bounds(self) -> list[tuple[int, Bound]]:
-        """Every bound that the constraints state, with the place of its constraint."""
-        return [(i, b) for i, text in self.constraints.items() for b in parse_bounds(text)]
+    def stated(self) -> list[tuple[int, Stated]]:
+        """All that the constraints state, with the place of its constraint."""
+        return [(i, s) for i, text in self.constraints.items() for s in parse_constraint(text)]
+
+    @property
+    def known(self) -> dict[str, str | None] | None:
+        """The metrics that the evaluator gives, with their units; None = any."""
+        return self.evaluate.known_metrics() if self.evaluate else None
+
+    @property
+    def parameters(self) -> set[str]:
+        """The names in constraints that are of parameters."""
+        names = {name for _, stated in self.stated for name in names_in(stated)}
+        return parameters(self.axes, names - {*self.objectives, *(self.known or {})})
 
     @property
     def metric_units(self) -> dict[str, str]:
         """The unit of every metric that has one."""
-        known = self.evaluate.known_metrics() if self.evaluate else None
-        return metric_units(self.objectives, [b for _, b in self.bounds], self.axes, known)
+        bounds = [stated for _, stated in self.stated if isinstance(stated, Bound)]
+        taken = {*self.axes, *self.parameters}
+        return metric_units(self.objectives, bounds, taken, self.known)
+
+
+def names_in(stated: Stated) -> tuple[str, ...]:
+    """The names that a constraint speaks of."""
+    return stated.names if isinstance(stated, Linear) else (stated.name,)
 
 
 @cache
@@ -107,6 +120,7 @@ def _kinds() -> dict[str, TypeAdapter[Any]]:
         "constraints": Constraint,
         "screen": Screen,
         "evaluate": Evaluate,
+        "stop": Stop,
     }
     return {section: TypeAdapter(kind) for section, kind in sections.items()}
 
@@ -125,6 +139,7 @@ def check(draft: Draft) -> Iterator[Complaint]:
     yield from _metrics(draft)
     yield from _objectives(draft)
     yield from _constraints(draft)
+    yield from _stop(draft)
 
 
 def _names(draft: Draft) -> Iterator[Complaint]:
@@ -160,16 +175,24 @@ def _metrics(draft: Draft) -> Iterator[Complaint]:
             if name not in known:
                 what = f"the evaluator does not give {name!r}"
                 yield Complaint(("objectives", name), what, _which(name, known), key=True)
-    for index, bound in draft.bounds:
-        metrics = {*draft.objectives, *(known or {})}
-        if bound.name in metrics | set(draft.axes) | draft.unread:
-            continue
-        # Where the evaluator answers anything, a new name is a new metric; a near miss is a typo.
-        names = [*draft.objectives, *draft.axes, *(known or {})]
-        hint = did_you_mean(bound.name, names)
-        if known is not None or (hint is not None and "mean" in hint):
-            what = f"{bound.name!r} is no metric that the evaluator gives, and no axis"
-            yield Complaint(("constraints", index), what, hint)
+    metrics = {*draft.objectives, *(known or {})}
+    for index, stated in draft.stated:
+        for name in names_in(stated):
+            if name in metrics | draft.parameters | draft.unread:
+                continue
+            if draft.unread & {name.partition(".")[0]}:
+                continue
+            # Where the evaluator answers anything, a new name is a new metric; a near miss is a
+            # typo. A sum is of parameters alone.
+            names = [*draft.objectives, *coordinates(draft.axes), *(known or {})]
+            hint = did_you_mean(name, names)
+            if isinstance(stated, Linear):
+                if not draft.unread:
+                    what = f"{name!r} is not a number, and no parameter"
+                    yield Complaint(("constraints", index), what, hint)
+            elif known is not None or "." in name or (hint is not None and "mean" in hint):
+                what = f"{name!r} is no metric that the evaluator gives, and no axis"
+                yield Complaint(("constraints", index), what, hint)
 
 
 def _which(name: str, known: Mapping[str, str | None]) -> str:
@@ -199,16 +222,24 @@ def _objectives(draft: Draft) -> Iterator[Complaint]:
 
 
 def _constraints(draft: Draft) -> Iterator[Complaint]:
-    known = (draft.evaluate.known_metrics() if draft.evaluate else None) or {}
-    axes = dict(draft.axes)
+    known = draft.known or {}
+    held = Sums(dict(draft.axes))
+    parameters, metrics = draft.parameters, {*draft.objectives, *known}
     limits: dict[tuple[str, str], tuple[float, int]] = {}
-    for index, bound in draft.bounds:
+    for index, bound in draft.stated:
         loc = ("constraints", index)
-        if bound.name in draft.unread:
+        names = set(names_in(bound))
+        if draft.unread & {name.partition(".")[0] for name in names}:
             continue
         try:
-            if bound.name in axes:
-                axes[bound.name] = narrow(axes[bound.name], bound)
+            if isinstance(bound, Linear):
+                if of := sorted(names & metrics):
+                    raise _of_a_metric(bound, of[0])
+                if names <= parameters:
+                    held.take(bound, draft.constraints[index])
+                continue
+            if bound.name in parameters:
+                held.take(bound, draft.constraints[index])
                 continue
             objective = draft.objectives.get(bound.name)
             stated = objective is not None and objective.unit is not None
@@ -237,3 +268,47 @@ def _constraints(draft: Draft) -> Iterator[Complaint]:
             )
             yield Complaint(loc, what, "a single value is a target: an objective, not a constraint"
                             if value == other[0] else None)  # fmt: skip
+
+
+def _of_a_metric(stated: Linear, name: str) -> BoundError:
+    """Why a sum or an equality cannot be had of a metric."""
+    if len(stated.terms) == 1 and stated.op == "==":
+        return BoundError(
+            "an equality cannot be met by measured values",
+            "use <= or >=, or an objective with a target",
+        )
+    what = f"{name} is a metric: arithmetic on metrics is not in this version"
+    return BoundError(what, "sums are of parameters; of a metric, NAME <= NUMBER UNIT")
+
+
+def _stop(draft: Draft) -> Iterator[Complaint]:
+    if draft.stop is None:
+        return
+    loc, objectives = ("stop", "target_met"), draft.objectives
+    if draft.stop.target_met is True:
+        if not (draft.unread or any(map(_says_when_it_is_met, objectives.values()))):
+            hint = "give one a threshold (a target: within), or values here: {METRIC: 300 GPa}"
+            yield Complaint(loc, "no objective says when it is met", hint)
+    elif draft.stop.target_met:
+        for name, value in draft.stop.target_met.items():
+            if name not in objectives:
+                if name not in draft.unread:
+                    what = f"{quoted(name)} is no objective"
+                    yield Complaint((*loc, name), what, did_you_mean(name, objectives), key=True)
+                continue
+            unit = draft.metric_units.get(name)
+            if unit is None:
+                continue
+            try:
+                with_it = objectives[name].model_copy(update={"threshold": value})
+                objective_numbers(name, with_it, unit)
+            except BoundError as error:
+                yield Complaint((*loc, name), error.what, error.hint)
+    if draft.stop.no_gain is not None and draft.stop.no_gain.cost and len(objectives) > 1:
+        what = "what a unit is worth can be said of one objective only"
+        yield Complaint(("stop", "no_gain", "cost"), what, "say `below` alone", key=True)
+
+
+def _says_when_it_is_met(objective: Objective) -> bool:
+    within = None if isinstance(objective.goal, str) else objective.goal.within
+    return objective.threshold is not None or within is not None

@@ -6,17 +6,29 @@ at where its generator is no more.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from campaigns.bounds import BoundError
+from campaigns.elements import SYMBOLS
 from campaigns.errors import MatloopError, did_you_mean, quoted
-from campaigns.spec_checks import Complaint, Draft
+from campaigns.spec_axes import (
+    ELEMENTS,
+    AnyAxis,
+    ChoiceAxis,
+    CompositionAxis,
+    LatentAxis,
+    PoolAxis,
+)
+from campaigns.spec_checks import Complaint, Draft, names_in
 from campaigns.spec_evaluate import Potential, Python
-from campaigns.spec_models import LatentAxis
+from campaigns.spec_space import Sums, build, loop_axis, undescribed_axis
 
 if TYPE_CHECKING:
     from generators.base import Generator
@@ -84,10 +96,7 @@ def with_absolute_paths(data: Any, folder: Path) -> Any:
     data = dict(data)
     if isinstance(space := data.get("space"), dict):
         data["space"] = {
-            name: axis | {"latent": absolute(axis["latent"])}
-            if isinstance(axis, dict) and "latent" in axis
-            else axis
-            for name, axis in space.items()
+            name: _with_absolute(axis, absolute, folder) for name, axis in space.items()
         }
     if isinstance(evaluate := data.get("evaluate"), dict):
         evaluate = dict(evaluate)
@@ -101,6 +110,30 @@ def with_absolute_paths(data: Any, folder: Path) -> Any:
                 )
         data["evaluate"] = evaluate
     return data
+
+
+def _with_absolute(axis: Any, absolute: Callable[[Any], Any], folder: Path) -> Any:
+    """An axis with its paths made absolute."""
+    if not isinstance(axis, dict):
+        return axis
+
+    def table(text: Any) -> Any:
+        if isinstance(text, str) and text and text != ELEMENTS:
+            return str((folder / Path(text).expanduser()).resolve())
+        return text
+
+    axis = dict(axis)
+    if "latent" in axis:
+        axis["latent"] = absolute(axis["latent"])
+    if "pool" in axis:
+        axis["pool"] = table(axis["pool"])
+    if "descriptors" in axis:
+        given = axis["descriptors"]
+        of_columns = isinstance(given, dict) and "pool" in axis
+        axis["descriptors"] = (
+            {column: table(one) for column, one in given.items()} if of_columns else table(given)
+        )
+    return axis
 
 
 def _exists(path: Path) -> bool:
@@ -125,11 +158,93 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
             elif names and axis.latent not in names:
                 what = f"there is no generator {quoted(axis.latent)}"
                 yield Complaint(loc, what, did_you_mean(axis.latent, names))
+    yield from _check_tables(draft)
     evaluate = draft.evaluate
     if isinstance(evaluate, Potential):
         yield from _check_model(evaluate.model)
     elif isinstance(evaluate, Python):
         yield from _check_function(evaluate.function)
+
+
+def _check_tables(draft: Draft) -> Iterator[Complaint]:
+    """Pools and descriptors that cannot be read, and constraints that leave nothing."""
+    readable: dict[str, AnyAxis] = {}
+    for name, axis in draft.axes.items():
+        if isinstance(axis, LatentAxis):
+            continue
+        complaint = None
+        if isinstance(axis, PoolAxis):
+            complaint = _check_pool(name, axis)
+        elif isinstance(axis, ChoiceAxis | CompositionAxis):
+            complaint = _check_described(name, axis)
+        if complaint is None:
+            readable[name] = axis
+        else:
+            yield complaint
+    held, places = Sums(readable), {}
+    for index, stated in draft.stated:
+        text = draft.constraints[index]
+        with contextlib.suppress(BoundError):  # told by who checks the parts against each other
+            if set(names_in(stated)) <= draft.parameters:
+                held.take(stated, text)
+                places[text] = index
+    if held.sums or any(isinstance(a, CompositionAxis) and a.step for a in readable.values()):
+        yield from _check_feasible(held, places)
+
+
+def _check_feasible(held: Sums, places: Mapping[str, int]) -> Iterator[Complaint]:
+    from loop.space import Infeasible
+
+    try:
+        build(Sums({n: undescribed_axis(a) for n, a in held.axes.items()}, held.sums))
+    except Infeasible as error:
+        index = max(places[str(c)] for c in error.constraints)
+        hint = "loosen one of them, or the bounds of the axes"
+        yield Complaint(("constraints", index), str(error), hint)
+    except ValueError as error:
+        last = max(places.values(), default=None)
+        loc: tuple[str | int, ...] = ("space",) if last is None else ("constraints", last)
+        yield Complaint(loc, " ".join(str(error).split()), "constraints and bounds leave nothing")
+    except MatloopError as error:
+        yield Complaint(("space",), error.what, error.why)
+
+
+def _check_pool(name: str, axis: PoolAxis) -> Complaint | None:
+    loc = ("space", name, "pool")
+    if not _exists(Path(axis.pool)):
+        return Complaint(loc, f"there is no table {quoted(axis.pool, 200)}")
+    try:
+        loop_axis(name, axis)
+    except MatloopError as error:
+        return Complaint(loc, error.why or error.what, error.hint)
+    return None
+
+
+def _check_described(name: str, axis: ChoiceAxis | CompositionAxis) -> Complaint | None:
+    loc, given = ("space", name, "descriptors"), axis.descriptors
+    if not isinstance(given, str):
+        return None
+    categories = axis.choice if isinstance(axis, ChoiceAxis) else axis.composition
+    if given == ELEMENTS:
+        odd = [str(c) for c in categories if not _is_formula(str(c))]
+        if odd:
+            what = f"{quoted(odd[0])} is neither an element nor a formula"
+            return Complaint(loc, what, "name a table of descriptors")
+        return None
+    if not _exists(Path(given)):
+        return Complaint(loc, f"there is no table {quoted(given, 200)}", "or the word elements")
+    try:
+        loop_axis(name, axis)
+    except MatloopError as error:
+        return Complaint(loc, error.why or error.what, error.hint)
+    return None
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a text is elements, numbers and brackets; pymatgen would take long to load."""
+    parts = re.findall(r"[A-Z][a-z]?", text)
+    rest = re.sub(r"[A-Z][a-z]?|\d+(?:\.\d+)?|[()\[\]]", "", text)
+    return bool(parts) and not rest and all(part in SYMBOLS for part in parts)
 
 
 def _check_function(function: str) -> Iterator[Complaint]:

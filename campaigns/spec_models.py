@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from campaigns import units
-from campaigns.bounds import NAME, BoundError, parse_bounds
+from campaigns.bounds import NAME, BoundError, parse_constraint
 from campaigns.elements import SYMBOLS
 from campaigns.errors import did_you_mean, quoted
 
@@ -104,8 +104,15 @@ Element = TypeAliasType(
 )
 Constraint = Annotated[
     Text,
-    _checked(parse_bounds),
-    Field(examples=["formation_energy <= -0.3 eV/atom", "0 <= band_gap <= 2 eV"]),
+    _checked(parse_constraint),
+    Field(
+        examples=[
+            "formation_energy <= -0.3 eV/atom",
+            "0 <= band_gap <= 2 eV",
+            "a + b + c == 1",
+            "2*a - b <= 3 K",
+        ]
+    ),
 ]
 
 
@@ -119,122 +126,6 @@ class Part(BaseModel):
         serialize_by_alias=True,
         use_attribute_docstrings=True,
     )
-
-
-# Axes of the design space
-
-
-class LatentAxis(Part):
-    """An axis that is the latent space of a generator."""
-
-    latent: Annotated[Text, Field(min_length=1, examples=["crystals"])]
-    """A generator's name (`matloop generators list` shows them), or the path of one."""
-
-
-def _check_range(bounds: tuple[float, float]) -> tuple[float, float]:
-    low, high = bounds
-    if low >= high:
-        hint = f"[{high:g}, {low:g}]?" if low > high else "leave the axis out, or widen it"
-        raise fault(f"the range from {low:g} to {high:g} holds nothing to choose", hint)
-    return bounds
-
-
-class RangeAxis(Part):
-    """An axis of numbers between two bounds."""
-
-    range: Annotated[
-        tuple[Number, Number], AfterValidator(_check_range), Field(examples=[[900, 1500]])
-    ]
-    """Lowest and highest value."""
-    unit: Unit = "dimensionless"
-    """Unit of the bounds."""
-    log: bool = False
-    """Search on a logarithmic scale; both bounds are above zero."""
-    integer: bool = False
-    """Whole numbers only."""
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Refuse bounds that do not go with the scale. Raises a pydantic error."""
-        low, high = self.range
-        if self.log and low <= 0:
-            raise fault(
-                f"a logarithmic scale cannot begin at {low:g}", "begin above zero", ("range", 0)
-            )
-        if self.integer and (low % 1 or high % 1):
-            raise fault("whole numbers need whole bounds", None, ("range",))
-
-
-def _check_choice(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise fault("true and false are no choices", "put quotes around them to make them text")
-    if not isinstance(value, str | int | float):
-        raise fault("a choice is text or a number")
-    return value
-
-
-class ChoiceAxis(Part):
-    """An axis of a few values without an order."""
-
-    choice: Annotated[
-        tuple[Annotated[str | int | float, BeforeValidator(_check_choice)], ...],
-        Field(examples=[["air", "argon", "hydrogen"]]),
-    ]
-    """Two or more different values: text, or numbers."""
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Refuse too few values, and one twice. Raises a pydantic error."""
-        if len(self.choice) < 2:
-            count = "a single value" if self.choice else "no value"
-            raise fault(f"a choice with {count}", "give two values or more", ("choice",))
-        if len({isinstance(value, str) for value in self.choice}) > 1:
-            raise fault(
-                "text and numbers in one choice", "put quotes around the numbers", ("choice",)
-            )
-        for index, value in enumerate(self.choice):
-            if value in self.choice[:index]:
-                raise fault(f"{quoted(value)} is there twice", None, ("choice", index))
-
-
-LATER_AXES = ("composition", "pool")
-_AXES = ("latent", "range", "choice")
-
-
-def _axis_kind(value: Any) -> str | None:
-    if isinstance(value, Part):
-        return type(value).__name__
-    kinds = [kind for kind in _AXES if isinstance(value, dict) and kind in value]
-    return f"{kinds[0].title()}Axis" if len(kinds) == 1 else None
-
-
-def _check_axis(value: Any) -> Any:
-    """Say what a kind of axis is, before pydantic says which of three models it is not."""
-    if isinstance(value, Part):
-        return value
-    if not isinstance(value, dict):
-        raise fault("an axis is a mapping", "as in {latent: crystals} or {range: [0, 1], unit: K}")
-    for kind in LATER_AXES:
-        if kind in value:
-            raise fault(
-                f"{kind} axes are not in this version", "latent, range, choice are", (kind,)
-            )
-    kinds = [kind for kind in _AXES if kind in value]
-    if len(kinds) > 1:
-        raise fault(f"an axis cannot be {' and '.join(kinds)}", "make two axes of it", (kinds[1],))
-    if not kinds:
-        hints = [
-            hint for key in value if (hint := did_you_mean(str(key), _AXES)) and "mean" in hint
-        ]
-        raise fault("of which kind is this axis?", (hints or ["latent, range or choice"])[0])
-    return value
-
-
-Axis = Annotated[
-    Annotated[LatentAxis, Tag("LatentAxis")]
-    | Annotated[RangeAxis, Tag("RangeAxis")]
-    | Annotated[ChoiceAxis, Tag("ChoiceAxis")],
-    Discriminator(_axis_kind),
-    BeforeValidator(_check_axis),
-]
 
 
 # Objectives
@@ -373,8 +264,56 @@ class Budget(Part):
             raise fault(what, f"at most {self.trials}", ("batch",))
 
 
+class NoGain(Part):
+    """What is too little to go on for. An empty mapping takes the defaults."""
+
+    below: Annotated[Number, Field(gt=0)] = 0.01
+    """Share of the spread of what was observed (its standard deviation)."""
+    patience: Annotated[Whole, Field(ge=1)] = 2
+    """Batches in a row that must have been expected to gain less."""
+    cost: Annotated[Number, Field(gt=0)] | None = None
+    """What one evaluation costs, in a currency of your own; with `worth`."""
+    worth: Annotated[Number, Field(gt=0)] | None = None
+    """What one unit of the objective is worth, in the same currency; with `cost`."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse a cost without a worth, and the other way about. Raises a pydantic error."""
+        if (self.cost is None) != (self.worth is None):
+            given, other = ("cost", "worth") if self.worth is None else ("worth", "cost")
+            raise fault(f"{given} says nothing without {other}", f"add {other}", (given,))
+
+
+def _read_target_met(value: Any) -> Any:
+    """Read whether, or which, targets end a campaign: true, false, or values by metric."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, dict):
+        hint = "true, or values as in {bulk_modulus: 300 GPa}"
+        raise fault("whether to stop when the target is met", hint)
+    if not value:
+        raise fault("no target is named", "as in {bulk_modulus: 300 GPa}, or true")
+    for metric, target in value.items():
+        try:
+            _read_threshold(target)
+        except PydanticCustomError as error:
+            told = error.context or {}
+            raise fault(str(told["what"]), told["hint"], (str(metric),)) from error
+    return value
+
+
 class Stop(Part):
     """When to stop before the budget is spent."""
 
     stalled_after: Annotated[Whole, Field(ge=1)] | None = None
     """Stop after so many batches in a row that brought nothing better; without it, never."""
+    target_met: Annotated[
+        bool | dict[str, float | str],
+        BeforeValidator(_read_target_met),
+        Field(examples=[True, {"bulk_modulus": "300 GPa"}]),
+    ] = False
+    """Stop at the first feasible design that meets every target: the objectives' tolerances and
+    thresholds, or the values that are given here by metric."""
+    no_gain: NoGain | None = None
+    """Stop when no proposal is expected to bring an improvement that is worth it."""
+    then: Literal["end", "ask"] = "end"
+    """What to do when a rule says to stop: end, or pause and ask whether to go on."""

@@ -6,9 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic_core import PydanticCustomError
+
 from campaigns import units
 from campaigns.bounds import Bound, BoundError
-from campaigns.spec_models import ChoiceAxis, LatentAxis, Objective, RangeAxis
+from campaigns.spec_axes import AnyAxis, ChoiceAxis, CompositionAxis, LatentAxis, RangeAxis
+from campaigns.spec_models import Objective
 
 KnownMetrics = Mapping[str, str | None] | None
 """Metrics that an evaluator answers and their units, None = not known; None = it answers any."""
@@ -55,32 +58,99 @@ def bound_value(bound: Bound, unit: str, said: bool) -> float:
         raise BoundError(f"{bound.name} is in {unit}: {error.what}", error.hint) from error
 
 
-def narrow(axis: LatentAxis | RangeAxis | ChoiceAxis, bound: Bound) -> RangeAxis | ChoiceAxis:
+def narrow(axis: AnyAxis, bound: Bound, ingredient: str | None = None) -> AnyAxis:
     """The part of an axis that a bound leaves: constraints on parameters are exact.
+
+    Args:
+        axis: The axis.
+        bound: The bound.
+        ingredient: Which one is bounded, of a composition.
 
     Raises:
         BoundError: The axis has no numbers, or less than two values are left.
     """
     if isinstance(axis, RangeAxis):
         return _narrow_range(axis, bound)
-    if isinstance(axis, LatentAxis):
-        raise BoundError(
-            f"{bound.name} is a latent axis: it has no number to bound", "bound a metric"
-        )
+    if isinstance(axis, CompositionAxis) and ingredient is not None:
+        return _narrow_composition(axis, bound, ingredient)
+    if not isinstance(axis, ChoiceAxis):
+        raise no_number(axis, bound.name)
     value = bound_value(bound, "dimensionless", said=True)
     kept = []
     for choice in axis.choice:
         if isinstance(choice, str):
-            raise BoundError(
-                f"{bound.name} is a choice between words: it has no number to bound",
-                "remove the words you do not want",
-            )
+            raise no_number(axis, bound.name)
         outside = choice > value if bound.op == "<=" else choice < value
         if not outside and not (bound.strict and choice == value):
             kept.append(choice)
     if len(kept) < 2:
         raise BoundError(f"it leaves {bound.name} {'one value' if kept else 'no value'}", None)
-    return axis.model_copy(update={"choice": tuple(kept)})
+    removed = tuple(choice for choice in axis.choice if choice not in kept)
+    # What was observed of them before the constraint was there still has to be understood.
+    return axis.model_copy(update={"choice": tuple(kept), "retired": axis.retired + removed})
+
+
+def no_number(axis: AnyAxis, name: str) -> BoundError:
+    """Why an axis has no number that a constraint could speak of."""
+    if isinstance(axis, LatentAxis):
+        return BoundError(f"{name} is a latent axis: it has no number to bound", "bound a metric")
+    if isinstance(axis, CompositionAxis):
+        hint = f"as in {name}.{axis.composition[0]} <= {axis.total / 2:g}"
+        return BoundError(f"{name} is a composition: its ingredients have numbers", hint)
+    if isinstance(axis, ChoiceAxis):
+        return BoundError(
+            f"{name} is a choice between words: it has no number to bound",
+            "remove the words you do not want",
+        )
+    return BoundError(f"{name} is a pool: its columns have numbers", f"as in {name}.COLUMN <= 1")
+
+
+def fix(axis: AnyAxis, name: str, value: float, ingredient: str | None = None) -> AnyAxis:
+    """An axis at one value: `name == value`, in the axis' unit.
+
+    Raises:
+        BoundError: The axis has no numbers, or not that one.
+    """
+    if isinstance(axis, CompositionAxis) and ingredient is not None:
+        low, high = axis.bounds.get(ingredient, (0.0, axis.total))
+        if not low - 1e-9 <= value <= high + 1e-9:
+            raise BoundError(f"{ingredient} is from {low:g} to {high:g}", None)
+        return _rebound(axis, ingredient, value, value)
+    if isinstance(axis, RangeAxis):
+        low, high = axis.range
+        if not low <= value <= high:
+            raise BoundError(f"{name} is from {low:g} to {high:g}", None)
+        if axis.integer and value % 1:
+            raise BoundError(f"{name} is a whole number", None)
+        return axis.model_copy(update={"fixed": value})
+    if isinstance(axis, ChoiceAxis) and not any(isinstance(c, str) for c in axis.choice):
+        at = next((choice for choice in axis.choice if choice == value), None)
+        if at is None:
+            raise BoundError(f"{value:g} is not one of the choice", None)
+        return axis.model_copy(update={"fixed": at})
+    raise no_number(axis, name)
+
+
+def _narrow_composition(axis: CompositionAxis, bound: Bound, ingredient: str) -> CompositionAxis:
+    value = bound_value(bound, axis.unit, said=True)
+    low, high = axis.bounds.get(ingredient, (0.0, axis.total))
+    low, high = (low, min(high, value)) if bound.op == "<=" else (max(low, value), high)
+    if low > high or high < 0:
+        raise BoundError(
+            f"it leaves no amount of {ingredient}",
+            f"it is from 0 to {axis.total:g}, and constraints cut that",
+        )
+    return _rebound(axis, ingredient, max(low, 0.0), high)
+
+
+def _rebound(axis: CompositionAxis, ingredient: str, low: float, high: float) -> CompositionAxis:
+    narrowed = axis.model_copy(update={"bounds": {**axis.bounds, ingredient: (low, high)}})
+    try:
+        narrowed.check_bounds()
+    except PydanticCustomError as error:
+        told = error.context or {}
+        raise BoundError(f"{ingredient}: {told['what']}", None) from error
+    return narrowed
 
 
 def _narrow_range(axis: RangeAxis, bound: Bound) -> RangeAxis:

@@ -10,9 +10,9 @@ from statistics import NormalDist
 import numpy as np
 
 from dashboards.facts import Facts
+from loop.calibration import calibration_verdict
 
 LEVELS = (50, 80, 95)
-FEW = 8  # with fewer results nothing is said about the intervals
 
 
 @dataclass(frozen=True)
@@ -63,25 +63,7 @@ class Record:
         Returns:
             few, fit, narrow (too sure of itself) or wide (too careful).
         """
-        n = len(self)
-        if n < FEW:
-            return "few"
-        held = [(self.covered(level), level / 100) for level in LEVELS]
-        too_few = min(_at_most(k, n, p) for k, p in held)
-        too_many = min(_at_least(k, n, p) for k, p in held)
-        # Three levels are asked at 5 % together (Bonferroni), each side by itself.
-        limit = 0.05 / (2 * len(LEVELS))
-        if too_few < limit:
-            return "narrow"
-        return "wide" if too_many < limit else "fit"
-
-
-def _at_most(k: int, n: int, p: float) -> float:
-    return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1))
-
-
-def _at_least(k: int, n: int, p: float) -> float:
-    return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1))
+        return calibration_verdict({level: self.covered(level) for level in LEVELS}, len(self))
 
 
 def track_records(facts: Facts) -> list[Record]:

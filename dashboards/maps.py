@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from campaigns.spec_models import ChoiceAxis, RangeAxis
+from campaigns.handout import flat_design
+from campaigns.spec_axes import ChoiceAxis, CompositionAxis, RangeAxis
 from dashboards.charts import better, drawing_order, legend
 from dashboards.facts import Facts
 from dashboards.figures import Figure, Plot, Scale, viridis
@@ -83,14 +84,22 @@ def _coloured(
     return legend(shown)
 
 
+def _numbers_and_choices(facts: Facts) -> list[tuple[str, RangeAxis | ChoiceAxis]]:
+    """The parameters that a picture can show, each ingredient of a composition as a range."""
+    found: list[tuple[str, RangeAxis | ChoiceAxis]] = []
+    for axis_name, axis in facts.spec.space.items():
+        if isinstance(axis, RangeAxis | ChoiceAxis):
+            found.append((axis_name, axis))
+        elif isinstance(axis, CompositionAxis):
+            amounts = RangeAxis(range=(0.0, axis.total), unit=axis.unit)
+            found += [(f"{axis_name}.{i}", amounts) for i in axis.composition]
+    return found
+
+
 def _parameter_maps(facts: Facts) -> list[Figure]:
     """Each objective against each parameter, at most six pictures."""
     figures: list[Figure] = []
-    axes = [
-        (axis_name, axis)
-        for axis_name, axis in facts.spec.space.items()
-        if isinstance(axis, RangeAxis | ChoiceAxis)
-    ][:MOST_PARAMETERS]
+    axes = _numbers_and_choices(facts)[:MOST_PARAMETERS]
     for (axis_name, axis), objective in itertools.product(axes, facts.problem.objectives):
         column = facts.metrics.index(objective.metric)
         if len(figures) == MOST_PARAMETERS or not np.isfinite(facts.outcomes[:, column]).any():
@@ -103,7 +112,7 @@ def _parameter_maps(facts: Facts) -> list[Figure]:
         plot = Plot(x_scale, Scale.around(facts.outcomes[:, column]), said, better(objective))
         shown = []
         for row in drawing_order(facts):
-            value = facts.trials[row]["design"].get(axis_name)
+            value = flat_design(facts.trials[row]["design"]).get(axis_name)
             y = facts.outcomes[row, column]
             if isinstance(axis, ChoiceAxis):
                 value = axis.choice.index(value) if value in axis.choice else None

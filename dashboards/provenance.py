@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from campaigns.spec import written_seed
+from dashboards import words
 from dashboards.facts import Facts
 from dashboards.typography import duration, listed, percent, plural
 
@@ -170,6 +171,8 @@ def campaign(facts: Facts) -> list[Row]:
     ends = facts.told("run_ended")
     if ends:
         rows.append(("The last run ended", str(ends[-1].get("message") or ends[-1].get("reason"))))
+    if overruled := words.overruled(facts):
+        rows.append(("Gone on in spite of", "; ".join(overruled)))
     runs, cut = len(facts.told("run_started")), len(facts.told("run_interrupted"))
     if runs:
         rows.append(("Runs", f"{runs}" + (f", {cut} of them interrupted" if cut else "")))

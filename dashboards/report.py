@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from campaigns import __version__
+from campaigns.errors import MatloopError
+from campaigns.explaining import learnt
 from campaigns.write_file import write_whole
 from dashboards import charts, provenance, tables, words
 from dashboards.calibration import track_records
@@ -57,17 +60,36 @@ def to_report(campaign: Campaign, out: Path) -> Path:
         UsageError: There is no such folder.
         MatloopError: The database failed, or the file cannot be written.
     """
-    return write_whole(out, render(read_facts(campaign), campaign.artifacts))
+    facts = read_facts(campaign)
+    return write_whole(out, render(facts, campaign.artifacts, learnt=_learnt(campaign, facts)))
 
 
-def render(facts: Facts, artifacts: tables.Artifacts, written: datetime | None = None) -> str:
+def _learnt(campaign: Campaign, facts: Facts) -> dict[str, Any]:
+    """What the results teach; or why that cannot be worked out here."""
+    if not facts.ended:
+        return {}
+    try:
+        return learnt(campaign)
+    except MatloopError as error:
+        # the page can be read where the generator is no more
+        return {"notes": [f"what was learnt could not be worked out here: {error.what}"]}
+
+
+def render(
+    facts: Facts,
+    artifacts: tables.Artifacts,
+    written: datetime | None = None,
+    learnt: Mapping[str, Any] | None = None,
+) -> str:
     """The page's text.
 
     Args:
         facts: The campaign.
         artifacts: From a trial's index to what its evaluation left: name to text.
         written: The time to state; default: now.
+        learnt: What the campaign has learnt, as `campaigns.explaining.learnt` gives it.
     """
+    told = learnt or {}
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     context: dict[str, Any] = {
         "facts": facts,
@@ -79,7 +101,9 @@ def render(facts: Facts, artifacts: tables.Artifacts, written: datetime | None =
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "goal": words.goal(facts),
         "trials_word": plural(len(facts), "trial"),
-        "found": what_was_found(facts),
+        "found": [*what_was_found(facts), *words.stopped(facts)],
+        "learnt": [lesson["sentence"] for lesson in told.get("learnt", ())],
+        "learnt_notes": [f"{note[:1].upper()}{note[1:]}." for note in told.get("notes", ())],
         "space": words.space(facts),
         "caution": words.caution(facts),
         "tiles": tables.tiles(facts),
@@ -100,7 +124,7 @@ def render(facts: Facts, artifacts: tables.Artifacts, written: datetime | None =
             ("predictions", "Predictions", True),
             ("map", context["map_title"], context["map_figures"]),
             ("trials", "All trials", True),
-            ("surrogate", "Model", True),
+            ("surrogate", "What was learnt", True),
             ("provenance", "Provenance", True),
         )
         if there

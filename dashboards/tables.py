@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from campaigns.spec_models import RangeAxis
+from campaigns.explaining import why
+from campaigns.handout import flat_design
+from campaigns.spec_axes import CompositionAxis, RangeAxis
 from dashboards import words
 from dashboards.crystals import Crystal, Download, cifs, designed_cif, downloads, read_crystal
 from dashboards.facts import Facts
@@ -77,7 +79,10 @@ class FrontRow:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A trial in the table of all; `tip` is what hovering over its mark shows."""
+    """A trial in the table of all.
+
+    `tip` is what hovering over its mark shows, `why` says why it was proposed.
+    """
 
     trial: int
     name_html: Markup
@@ -86,6 +91,7 @@ class TableRow:
     judged: str
     cells: list[Cell]
     method: str
+    why: str
     failure: str
     files: list[Download]
     tip: str
@@ -158,6 +164,7 @@ def table(facts: Facts, artifacts: Artifacts) -> list[TableRow]:
                 judged,
                 _cells(facts, row),
                 trial["provenance"].get("method") or "by hand",
+                str((why(trial["provenance"]) or {}).get("text") or ""),
                 trial["failure"] or "",
                 files if room > 0 else [],
                 _tip(facts, row),
@@ -177,13 +184,15 @@ def filters(facts: Facts) -> list[tuple[str, str, int]]:
 def _parameters(facts: Facts, trial: dict[str, Any]) -> list[str]:
     """The values beside the crystal, a line each."""
     lines = []
-    for axis_name, axis in facts.spec.space.items():
-        value = trial["design"].get(axis_name)
-        if isinstance(value, dict) or value is None:
+    for part, value in flat_design(trial["design"]).items():
+        axis_name, _, of_axis = part.partition(".")
+        axis = facts.spec.space.get(axis_name)
+        if isinstance(axis, CompositionAxis) and not value:
             continue
-        of = axis.unit if isinstance(axis, RangeAxis) else "dimensionless"
+        part = f"{axis_name} {of_axis}" if of_axis else axis_name
+        of = axis.unit if isinstance(axis, RangeAxis | CompositionAxis) else "dimensionless"
         shown = quantity(value, of) if isinstance(value, int | float) else str(value)
-        lines.append(f"{name(axis_name)} {shown}")
+        lines.append(f"{name(part)} {shown}")
     return lines
 
 

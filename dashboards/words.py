@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import PurePath
 
 import numpy as np
 
-from campaigns.spec_models import ChoiceAxis, LatentAxis, RangeAxis
+from campaigns.spec_axes import ChoiceAxis, CompositionAxis, LatentAxis, PoolAxis, RangeAxis
 from dashboards.calibration import LEVELS, Record
 from dashboards.facts import Facts
 from dashboards.typography import (
@@ -19,6 +20,7 @@ from dashboards.typography import (
     short,
     unit,
 )
+from loop.calibration import calibration_in_words
 from loop.front import feasible
 from loop.problem import Objective, OutcomeConstraint
 
@@ -81,7 +83,17 @@ def space(facts: Facts) -> list[str]:
             axes.append(f"{name(axis_name)}, {low} to {high} {unit(axis.unit)}".rstrip() + how)
         elif isinstance(axis, ChoiceAxis):
             axes.append(f"{name(axis_name)}, one of {listed([str(v) for v in axis.choice], 'or')}")
+        elif isinstance(axis, CompositionAxis):
+            most = f", at most {axis.at_most} of them" if axis.at_most else ""
+            whole = f"{short(axis.total)} {unit(axis.unit)}".rstrip()
+            axes.append(
+                f"{name(axis_name)}, of {listed(list(axis.composition))}{most}, {whole} in all"
+            )
+        elif isinstance(axis, PoolAxis):
+            axes.append(f"{name(axis_name)}, a row of the table {PurePath(axis.pool).name}")
     said = [f"A design is: {'; '.join(axes)}."]
+    if exact := [c for c in facts.spec.constraints if facts.spec.on_parameters(c)]:
+        said.append(f"Every design meets: {'; '.join(exact)}.")
     rules, screen = [], facts.spec.screen
     if screen.elements.include is not None:
         rules.append(f"only the elements {', '.join(screen.elements.include)}")
@@ -180,12 +192,33 @@ def surrogate(facts: Facts) -> list[str]:
         if cover:
             held = listed([percent(v) for v in cover.values()])
             text += f". Left-out results inside the {listed(list(cover))} % intervals: {held}"
+            text += f" ({calibration_in_words(cover, told.get('n', 0))})"
         if told.get("noise") is not None:
             text += f". Scatter that it takes for noise: {_rounded(told['noise'], of)}"
         if told.get("converged") is False:
             text += ". Its fit did not converge"
         said.append(f"{name(metric).capitalize()}: {text}.")
     return said
+
+
+def stopped(facts: Facts) -> list[str]:
+    """Why a stop rule ended or paused the campaign, where one did last: at most a sentence."""
+    last = next((e for e in reversed(facts.events) if e["kind"].startswith("run_")), None)
+    if last is None or last["kind"] != "run_ended" or not last["payload"].get("verdicts"):
+        return []
+    message = last["payload"].get("message") or ""
+    if last["payload"].get("reason") == "paused":
+        return [f"The campaign paused, and asks whether to go on: {message}."]
+    return [f"A stop rule ended it: {message}."]
+
+
+def overruled(facts: Facts) -> list[str]:
+    """What a person went on in spite of."""
+    return [
+        verdict["message"]
+        for told in facts.told("run_resumed")
+        for verdict in told.get("overruled", ())
+    ]
 
 
 def front_note(facts: Facts, shown: int) -> str:

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loop.axes.pool_table import PoolError, PoolTable, open_pool
     from loop.front import (
         best_so_far,
         hypervolume,
@@ -19,35 +20,68 @@ if TYPE_CHECKING:
     )
     from loop.problem import Objective, OutcomeConstraint, Problem, ScreenRules
     from loop.proposal import Candidate, History, Proposal, ProposalSettings, propose
-    from loop.space import Axis, ChoiceAxis, Design, DesignSpace, LatentAxis, RangeAxis
-    from loop.stopping import stalled
+    from loop.space import (
+        Axis,
+        ChoiceAxis,
+        CompositionAxis,
+        Descriptors,
+        Design,
+        DesignSpace,
+        LatentAxis,
+        LinearConstraint,
+        PoolAxis,
+        RangeAxis,
+    )
+    from loop.stopping import StopRules, Verdict, judge, stalled
 
 _HOMES = {
     "front": ("best_so_far", "hypervolume", "hypervolume_trace", "pareto_mask", "reference_point"),
     "problem": ("Objective", "OutcomeConstraint", "Problem", "ScreenRules"),
     "proposal": ("Candidate", "History", "Proposal", "ProposalSettings", "propose"),
-    "space": ("Axis", "ChoiceAxis", "Design", "DesignSpace", "LatentAxis", "RangeAxis"),
-    "stopping": ("stalled",),
+    "axes.pool_table": ("PoolError", "PoolTable", "open_pool"),
+    "space": (
+        "Axis",
+        "ChoiceAxis",
+        "CompositionAxis",
+        "Descriptors",
+        "Design",
+        "DesignSpace",
+        "LatentAxis",
+        "LinearConstraint",
+        "PoolAxis",
+        "RangeAxis",
+    ),
+    "stopping": ("StopRules", "Verdict", "judge", "stalled"),
 }
 
 __all__ = [
     "Axis",
     "Candidate",
     "ChoiceAxis",
+    "CompositionAxis",
+    "Descriptors",
     "Design",
     "DesignSpace",
     "History",
     "LatentAxis",
+    "LinearConstraint",
     "Objective",
     "OutcomeConstraint",
+    "PoolAxis",
+    "PoolError",
+    "PoolTable",
     "Problem",
     "Proposal",
     "ProposalSettings",
     "RangeAxis",
     "ScreenRules",
+    "StopRules",
+    "Verdict",
     "best_so_far",
     "hypervolume",
     "hypervolume_trace",
+    "judge",
+    "open_pool",
     "pareto_mask",
     "propose",
     "reference_point",

@@ -1,61 +1,67 @@
-"""How much a design is worth evaluating: a cheap score for thousands and an exact one for hundreds.
+"""How much a design is worth evaluating.
 
-The exact score is BoTorch's: expected hypervolume improvement under noise for several objectives
-([Daulton2021]_), expected improvement under noise for one ([Letham2019]_), both on a log scale
-([Ament2023]_), with outcome constraints, pending designs and the probability that the trial
-succeeds. While no design has satisfied the constraints, it is the probability of satisfying them.
+Scores are functions of the marginal posterior alone, so that a million designs cost one matrix
+product each, and can be differentiated by the features. A batch is chosen one design after the
+other, each given those before it (`beliefs`). All are on a log scale ([Ament2023]_), so that the
+chance of satisfying the constraints and of the trial succeeding are added. While no design has
+satisfied the constraints, that chance is all that is sought.
 
-The cheap score is the same improvement with two shortcuts: metrics and designs are independent, and
-the front is the observed one. It only decides who reaches the exact score.
+*Portfolio*, the default, takes an upper confidence bound ([Srinivas2010]_), by turns a bold and a
+cautious one: with one exponent all designs of a batch are alike, and which is right is not known
+beforehand ([Hoffman2011]_ hedge for the same reason). For several objectives it is the hypervolume
+that the bounds would add. *Improvement* is expected (hypervolume) improvement over the front
+that the surrogate believes in, not the luckiest readings ([Letham2019]_, [Daulton2021]_); with more
+than four objectives a random scalarisation takes hypervolume's place ([Knowles2006]_). *Joint* gives
+the best by that to BoTorch's qLogNEI, qLogNEHVI or qLogNParEGO.
 
 .. [Ament2023] S. Ament et al., Unexpected Improvements to Expected Improvement for Bayesian
    Optimization. NeurIPS 2023.
 .. [Daulton2021] S. Daulton, M. Balandat and E. Bakshy, Parallel Bayesian Optimization of Multiple
    Noisy Objectives with Expected Hypervolume Improvement. NeurIPS 2021.
+.. [Hoffman2011] M. Hoffman, E. Brochu and N. de Freitas, Portfolio Allocation for Bayesian
+   Optimization. UAI 2011.
+.. [Knowles2006] J. Knowles, ParEGO. IEEE Transactions on Evolutionary Computation 10, 2006.
 .. [Letham2019] B. Letham et al., Constrained Bayesian Optimization with Noisy Experiments. Bayesian
    Analysis 14, 2019.
+.. [Srinivas2010] N. Srinivas et al., Gaussian Process Optimization in the Bandit Setting. ICML 2010.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+import math
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-from botorch.acquisition import AcquisitionFunction
-from botorch.acquisition.logei import qLogNoisyExpectedImprovement, qLogProbabilityOfFeasibility
-from botorch.acquisition.multi_objective import logei
-from botorch.acquisition.multi_objective.objective import GenericMCMultiOutputObjective
-from botorch.acquisition.multi_objective.parego import qLogNParEGO
-from botorch.acquisition.objective import GenericMCObjective
-from botorch.sampling import SobolQMCNormalSampler
 from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
 from botorch.utils.safe_math import log_softplus
 from botorch.utils.sampling import draw_sobol_normal_samples
-from linear_operator.utils.warnings import NumericalWarning
 from torch import Tensor
 
-from loop.front import counts, pareto_mask, reference_point, utilities
+from loop.front import counts, reference_point
 from loop.problem import Problem
 from surrogates import Surrogate
 
-# BoTorch would compile a C++ kernel at first use. Killed meanwhile, it leaves a lock that every
-# later process waits for without end; and a few hundred designs need no such speed.
-logei._load_attempted = True
+Strategy = Literal[
+    "portfolio", "hedge", "improvement", "joint", "bound", "mean", "uncertainty", "thompson"
+]
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
 MAX_HYPERVOLUME = 4
-"""With more objectives than this, hypervolume gives way to random scalarisations (qLogNParEGO)."""
+"""With more objectives than this, hypervolume gives way to random scalarisations."""
 
-CHUNK = 256
+BOLD, CAUTIOUS = 1.5, 0.25
+"""Standard deviations above the mean of the portfolio's two confidence bounds."""
+
+_SOFT = 0.02  # of an objective's spread: hopeless designs can still be told from worse ones
 
 
 class Acquisition:
     """The worth of designs, given a surrogate and what was observed.
 
     Attributes:
-        method: the exact score's name: qLogNEHVI, qLogNParEGO, qLogNEI or qLogPF.
-        X: n x f features of the completed designs.
+        strategy: which score.
+        constrained: whether only the chance of satisfying the constraints is sought.
     """
 
     def __init__(
@@ -65,8 +71,9 @@ class Acquisition:
         X: np.ndarray,
         outcomes: np.ndarray,
         *,
-        samples: int,
-        seed: int,
+        strategy: Strategy = "portfolio",
+        samples: int = 64,
+        seed: int = 0,
     ) -> None:
         """Prepare the scores.
 
@@ -75,174 +82,195 @@ class Acquisition:
             surrogate: fitted to `problem.metrics`.
             X: n x f features of the completed designs.
             outcomes: n x m, their outcomes (nan = not measured).
-            samples: Monte Carlo samples of the exact score.
-            seed: of the samples.
-        """
-        self._problem, self._surrogate = problem, surrogate
-        self.X = torch.as_tensor(X, dtype=surrogate.dtype, device=surrogate.device)
-        self._samples, self._seed = samples, seed
-        self._scales = surrogate.scales
-        objectives = problem.objectives
-        self._columns = [problem.metrics.index(o.metric) for o in objectives]
-        unit = self._scales[self._columns]
-        corner, _ = reference_point(problem, outcomes)
-        self._corner = torch.as_tensor(corner).to(unit) / unit
-        best = utilities(problem, outcomes)[pareto_mask(problem, outcomes)]
-        self._front = torch.as_tensor(best).to(unit) / unit
-        self._any_feasible = bool(counts(problem, outcomes).any())
-        if problem.constraints and not self._any_feasible:
-            self.method = "qLogPF"
-        elif len(objectives) == 1:
-            self.method = "qLogNEI"
-        else:
-            self.method = "qLogNEHVI" if len(objectives) <= MAX_HYPERVOLUME else "qLogNParEGO"
+            strategy: which score.
+            samples: Monte Carlo samples of the improvement.
+            seed: of the samples and scalarisations.
 
-    def _utilities(self, Y: Tensor, X: Tensor | None = None) -> Tensor:
-        """Each objective, to be made large and in units of its spread: ... x m to ... x k."""
+        Raises:
+            ValueError: there is no such strategy.
+        """
+        if strategy not in STRATEGIES:
+            raise ValueError(f"no strategy {strategy!r}, only {', '.join(STRATEGIES)}")
+        self.problem, self.surrogate, self.strategy = problem, surrogate, strategy
+        self._seed, self._samples = seed, samples
+        self._columns = [problem.metrics.index(o.metric) for o in problem.objectives]
+        self._spread = surrogate.scales[self._columns]
+        feasible = counts(problem, outcomes)
+        self.constrained = bool(problem.constraints) and not feasible.any()
+        like = surrogate.scales
+        corner, _ = reference_point(problem, outcomes)
+        self.corner = torch.as_tensor(corner).to(like) / self._spread
+        means = self._means(X)
+        known = self._utilities(means)
+        # What counts is what the readings, taken together, say of a design: not the luckiest one.
+        self._front = known[torch.as_tensor(feasible, device=like.device)]
+        self._all = known
+        rng = np.random.default_rng(seed)
+        weights = rng.dirichlet(np.ones(len(self._columns)))
+        self._weights = torch.as_tensor(weights).to(like)
+        self._boxes: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one objective."""
+        return len(self._columns) > 1
+
+    def name(self, turn: int) -> str:
+        """What the design of a turn is chosen by, for the record."""
+        if self.constrained:
+            return "PF"
+        kind = self._member(turn)
+        if kind[0] == "bound":
+            return f"UCB{'-HVI' if self._volume else ''} {kind[1]:g}"
+        if self.strategy == "joint":
+            return "qLogNEI" if not self.several else "qLogNEHVI" if self._volume else "qLogNParEGO"
+        names = {"improvement": "LogEHVI" if self._volume else "LogEI"}
+        return names.get(kind[0], kind[0])
+
+    @property
+    def _volume(self) -> bool:
+        return 1 < len(self._columns) <= MAX_HYPERVOLUME
+
+    def _member(self, turn: int) -> tuple[str, float]:
+        if self.strategy == "portfolio":
+            return "bound", (BOLD, CAUTIOUS)[turn % 2]
+        if self.strategy == "bound":
+            return "bound", 1.0
+        if self.strategy in ("joint", "hedge"):
+            return "improvement", 0.0
+        return self.strategy, 0.0
+
+    def _means(self, X: np.ndarray) -> Tensor:
+        unit = self.surrogate.unit(X)
+        return torch.stack([m.marginal(unit)[0] for m in self.surrogate.models], -1)
+
+    def _utilities(self, U: Tensor) -> Tensor:
+        """Each objective, to be made large and in units of its spread: ... x m standardised
+        outcomes to ... x k.
+
+        A single objective stays on the unskewed scale, where differences are the same everywhere;
+        a volume is one in the metrics' units.
+        """
         parts = []
-        for column, objective in zip(self._columns, self._problem.objectives, strict=True):
-            y = Y[..., column]
+        for i, (column, objective) in enumerate(
+            zip(self._columns, self.problem.objectives, strict=True)
+        ):
+            warp = self.surrogate.models[column].warp
+            y = U[..., column]
             if objective.target is not None:
-                y = -(y - objective.target).abs()
-            parts.append((-y if objective.goal == "minimize" else y) / self._scales[column])
+                y = -(warp.inverse(y) - objective.target).abs() / self._spread[i]
+            elif self.several:
+                y = warp.inverse(y) / self._spread[i]
+            parts.append(-y if objective.goal == "minimize" else y)
         return torch.stack(parts, dim=-1)
 
-    def _first_utility(self, Y: Tensor, X: Tensor | None = None) -> Tensor:
-        return self._utilities(Y)[..., 0]
+    def log_chance(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """Log probability of satisfying every outcome constraint: ... x m to ..."""
+        total = torch.zeros_like(mean[..., 0])
+        for c in self.problem.constraints:
+            j = self.problem.metrics.index(c.metric)
+            bound = self.surrogate.models[j].warp(torch.tensor([c.bound]).to(mean))
+            z = (bound - mean[..., j]) / variance[..., j].sqrt()
+            total = total + torch.special.log_ndtr(z if c.op == "<=" else -z)
+        return total
 
-    def _slacks(self) -> list[Callable[[Tensor], Tensor]]:
-        """One function a constraint, ... x m to ...: at most zero where it holds."""
+    def score(self, mean: Tensor, variance: Tensor, turn: int) -> Tensor:
+        """Log worth of q designs: q x m standardised means and variances to q numbers.
 
-        def slack(metric: str, sign: float, bound: float) -> Callable[[Tensor], Tensor]:
-            j = self._problem.metrics.index(metric)
-            return lambda Y: sign * (Y[..., j] - bound) / self._scales[j]
+        Args:
+            mean: standardised.
+            variance: standardised.
+            turn: number of the design that is to be chosen: portfolios take turns.
+        """
+        chance = self.log_chance(mean, variance)
+        if self.constrained:
+            return chance
+        kind, weight = self._member(turn)
+        if kind == "uncertainty":
+            return variance.log().sum(-1) + chance
+        if kind == "mean":
+            kind, weight = "bound", 0.0
+        if kind == "bound":
+            return self._gain(self._bound(mean, variance, weight)) + chance
+        if kind == "thompson":
+            return self._gain(self._utilities(mean)) + chance
+        return self._expected(mean, variance) + chance
 
-        return [
-            slack(c.metric, 1.0 if c.op == "<=" else -1.0, c.bound)
-            for c in self._problem.constraints
-        ]
+    def _bound(self, mean: Tensor, variance: Tensor, weight: float) -> Tensor:
+        """Utilities where every objective is better than expected by so many deviations."""
+        up = mean + weight * variance.sqrt()
+        down = mean - weight * variance.sqrt()
+        columns = []
+        for j in range(mean.shape[-1]):
+            objective = next((o for o, c in zip(self.problem.objectives, self._columns, strict=True)
+                              if c == j), None)  # fmt: skip
+            if objective is None:
+                columns.append(mean[..., j])
+            elif objective.target is not None:  # as near the target as the deviations allow
+                aim = self.surrogate.models[j].warp(torch.tensor([objective.target]).to(mean))
+                columns.append(torch.minimum(torch.maximum(aim, down[..., j]), up[..., j]))
+            else:
+                columns.append(down[..., j] if objective.goal == "minimize" else up[..., j])
+        return self._utilities(torch.stack(columns, -1))
 
-    @torch.no_grad()
-    def cheap(self, X: np.ndarray, samples: int) -> np.ndarray:
-        """Log of the approximate improvement of q designs with q x f features: q numbers."""
-        mean, variance = self._surrogate.posterior(X)
-        slacks = self._slacks()
-        if self.method == "qLogPF":
-            # Normal marginals: the chance of each constraint in closed form.
-            total = torch.zeros_like(mean[:, 0])
-            for c in self._problem.constraints:
-                j = self._problem.metrics.index(c.metric)
-                z = (c.bound - mean[:, j]) / variance[:, j].sqrt()
-                total = total + torch.special.log_ndtr(z if c.op == "<=" else -z)
-            return total.cpu().numpy()
-        noise = draw_sobol_normal_samples(mean.shape[1], samples, seed=self._seed).to(mean)
-        Y = mean + variance.sqrt() * noise[:, None, :]  # samples x q x m
-        gain = self._improvement(self._utilities(Y))
-        for slack in slacks:
-            gain = gain + torch.nn.functional.logsigmoid(-slack(Y) / 0.05)
-        return (torch.logsumexp(gain, 0) - np.log(samples)).cpu().numpy()
+    def _expected(self, mean: Tensor, variance: Tensor) -> Tensor:
+        normal = draw_sobol_normal_samples(mean.shape[-1], self._samples, seed=self._seed)
+        U = mean + variance.sqrt() * normal.to(mean)[:, None, :]
+        return torch.logsumexp(self._gain(self._utilities(U)), 0) - math.log(self._samples)
 
-    def _improvement(self, U: Tensor) -> Tensor:
-        """Log of the softened volume that utilities add to the front: ... x k to ..."""
-        if U.shape[-1] == 1:
-            start = self._front.max() if len(self._front) else self._corner[0]
-            lower, upper = start.reshape(1, 1), torch.full_like(start.reshape(1, 1), np.inf)
-        elif len(self._front) and U.shape[-1] <= MAX_HYPERVOLUME:
-            boxes = FastNondominatedPartitioning(self._corner, Y=self._front)
-            lower, upper = boxes.get_hypercell_bounds()
-        else:  # nothing observed counts yet, or too many objectives: the volume above the corner
-            lower = self._corner[None]
-            upper = torch.full_like(lower, np.inf)
-        # One box at a time: samples x q x boxes x k numbers at once would be large. Softplus
-        # instead of a hard zero, so that hopeless designs can still be told from worse ones.
-        soft = 0.02
-        total = torch.full_like(U[..., 0], -np.inf)
+    def _gain(self, U: Tensor) -> Tensor:
+        """Log of the softened improvement of utilities over the front: ... x k to ..."""
+        if not self.several:
+            best = self._front.max() if len(self._front) else self._all.max()
+            return log_softplus(U[..., 0] - best, tau=_SOFT)
+        if not self._volume:  # augmented Chebyshev, from the worst that is known
+            worst = self._all.amin(0)
+            value = ((U - worst) * self._weights).amin(-1) + 0.05 * (U * self._weights).sum(-1)
+            known = ((self._all - worst) * self._weights).amin(-1)
+            known = known + 0.05 * (self._all * self._weights).sum(-1)
+            return log_softplus(value - known.max(), tau=_SOFT)
+        lower, upper = self._cells()
+        # One box at a time: samples x q x boxes x k numbers at once would be large.
+        total = torch.full_like(U[..., 0], -math.inf)
         for low, high in zip(lower, upper, strict=True):
-            side = log_softplus(torch.minimum(U, high) - low, tau=soft)
+            side = log_softplus(torch.minimum(U, high) - low, tau=_SOFT)
             total = torch.logaddexp(total, side.sum(-1))
         return total
 
-    def exact(self) -> AcquisitionFunction:
-        """BoTorch's acquisition function, without pending designs (`set_X_pending` adds them)."""
-        model = self._surrogate.model
-        sampler = SobolQMCNormalSampler(torch.Size([self._samples]), seed=self._seed)
-        constraints = self._slacks() or None
-        if self.method == "qLogPF":
-            return qLogProbabilityOfFeasibility(model, self._slacks(), sampler=sampler)
-        if self.method == "qLogNEI":
-            return qLogNoisyExpectedImprovement(
-                model,
-                self.X,
-                sampler=sampler,
-                objective=GenericMCObjective(self._first_utility),
-                constraints=constraints,
-                prune_baseline=True,
-            )
-        objective = GenericMCMultiOutputObjective(self._utilities)
-        if self.method == "qLogNParEGO":
-            rng = np.random.default_rng(self._seed)
-            weights = torch.as_tensor(rng.dirichlet(np.ones(len(self._columns)))).to(self.X)
-            return qLogNParEGO(
-                model,
-                self.X,
-                scalarization_weights=weights,
-                sampler=sampler,
-                objective=objective,
-                constraints=constraints,
-                prune_baseline=True,
-            )
-        return logei.qLogNoisyExpectedHypervolumeImprovement(
-            model,
-            self._corner,
-            self.X,
-            sampler=sampler,
-            objective=objective,
-            constraints=constraints,
-            prune_baseline=True,
-        )
+    def _cells(self) -> tuple[Tensor, Tensor]:
+        """Boxes that fill what lies between the front and infinity, beyond the corner."""
+        if self._boxes is None:
+            front = self._front[(self._front > self.corner).all(-1)]
+            if len(front):
+                lower, upper = FastNondominatedPartitioning(
+                    self.corner, Y=front
+                ).get_hypercell_bounds()
+            else:
+                lower = self.corner[None]
+                upper = torch.full_like(lower, math.inf)
+            self._boxes = (lower, upper)
+        return self._boxes
 
-    def chance(self, X: np.ndarray) -> np.ndarray:
-        """Probability that each of q designs satisfies every outcome constraint (independently)."""
-        mean, variance = self._surrogate.posterior(X)
-        total = np.zeros(len(mean))
-        for c in self._problem.constraints:
-            j = self._problem.metrics.index(c.metric)
-            z = (c.bound - mean[:, j]) / variance[:, j].sqrt()
-            total += torch.special.log_ndtr(z if c.op == "<=" else -z).cpu().numpy()
-        return np.exp(total)
+    def believe(self, mean: Tensor) -> None:
+        """Count a design with m standardised means as part of the front: it is being evaluated."""
+        U = self._utilities(mean[None])
+        self._front, self._boxes = torch.cat([self._front, U]), None
 
+    def expected_gain(self, mean: Tensor, variance: Tensor) -> np.ndarray:
+        """Expected improvement of q designs, as a share of what was observed so far.
 
-class JointScore:
-    """The exact score of designs one at a time, given all designs chosen before them."""
-
-    def __init__(self, acquisition: Acquisition, pending: np.ndarray, seed: int) -> None:
-        """Start from designs being evaluated now.
-
-        Args:
-            acquisition: the worth of designs.
-            pending: p x f features.
-            seed: of BoTorch's own draws (pruning the baseline).
+        In standard deviations of the objective for one, of hypervolume for several.
         """
-        self._like = acquisition.X
-        self._seed = seed
-        self._pending = torch.as_tensor(pending).to(self._like)
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "A not p.d.", NumericalWarning)  # as below
-            torch.manual_seed(seed)
-            self._function = acquisition.exact()
+        if self.constrained:
+            return np.full(len(mean), np.nan)
+        gain = (self._expected(mean, variance) + self.log_chance(mean, variance)).exp()
+        if self._volume:
+            best = self._front[(self._front > self.corner).all(-1)]
+            if not len(best):
+                return np.full(len(mean), np.nan)
+            from botorch.utils.multi_objective.hypervolume import Hypervolume
 
-    def add(self, x: np.ndarray) -> None:
-        """Count a design, f features, as chosen."""
-        self._pending = torch.cat([self._pending, torch.as_tensor(x).to(self._like)[None]])
+            gain = gain / max(float(Hypervolume(self.corner).compute(best)), 1e-12)
+        return gain.cpu().numpy()
 
-    def __call__(self, X: np.ndarray) -> np.ndarray:
-        """Log acquisition value of each of q designs with q x f features: q numbers."""
-        candidates = torch.as_tensor(X).to(self._like)[:, None, :]
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            # A design equal to one already counted adds a zero to the covariance: the jitter that
-            # linear_operator then adds, and tells of, is right.
-            warnings.filterwarnings("ignore", "A not p.d.", NumericalWarning)
-            torch.manual_seed(self._seed)
-            self._function.set_X_pending(self._pending if len(self._pending) else None)
-            parts = [self._function(chunk) for chunk in candidates.split(CHUNK)]
-        return torch.cat(parts).cpu().numpy()
+

@@ -44,21 +44,22 @@ def encodable(
 
 
 class Pool:
-    """Decoded designs that passed the screen, no two with the same features.
+    """Designs that passed the screen, no two with the same features.
+
+    Where features follow from codes, designs are decoded only when they are asked for.
 
     Attributes:
-        designs: n designs.
-        codes: n x width, the codes they were decoded from.
+        codes: n x width, what they are decoded from (nan for designs that were given).
         X: n x f features.
         origins: n words: how each was found.
         refused: how many designs each rule kept out.
-        decoded: codes decoded so far.
+        decoded: codes looked at so far.
     """
 
     def __init__(self, problem: Problem, seed: int) -> None:
         space = problem.space
         self._problem, self._seed = problem, seed
-        self.designs: list[Design] = []
+        self._designs: list[Design | None] = []
         self.codes = np.empty((0, space.width))
         self.X = np.empty((0, len(space.feature_names)))
         self.origins: list[str] = []
@@ -67,27 +68,56 @@ class Pool:
         self._fingerprints: set[bytes] = set()
 
     def __len__(self) -> int:
-        return len(self.designs)
+        return len(self._designs)
+
+    def design(self, i: int) -> Design:
+        """Design i."""
+        known = self._designs[i]
+        if known is None:
+            (known,) = self._problem.space.decode(self.codes[i : i + 1], self._seed)
+            assert known is not None  # every code of a direct space is a design
+            self._designs[i] = known
+        return known
 
     def add(self, codes: np.ndarray, origin: str) -> None:
-        """Decode codes and keep the designs that are valid and new to the pool."""
+        """Keep the designs of codes that are valid and new to the pool."""
         if not len(codes):
             return
         self.decoded += len(codes)
-        found = self._problem.space.decode(codes, self._seed)
+        space = self._problem.space
+        if space.direct:
+            codes = codes[space.allowed(codes)]
+            self._keep([None] * len(codes), codes, space.features_at(codes), origin)
+            return
+        found = space.decode(codes, self._seed)
         kept, refused = screen(found, self._problem.screen)
         self.refused += refused
-        designs = [d for d in (found[i] for i in kept) if d is not None]
+        self._encode([d for d in (found[i] for i in kept) if d is not None], codes[kept], origin)
+
+    def add_designs(self, designs: Sequence[Design], origin: str) -> None:
+        """Keep designs that pass the screen and are new to the pool; they have no codes."""
+        kept, refused = screen(designs, self._problem.screen)
+        self.refused += refused
+        nowhere = np.full((len(kept), self._problem.space.width), np.nan)
+        self._encode([designs[i] for i in kept], nowhere, origin)
+
+    def _encode(self, designs: list[Design], codes: np.ndarray, origin: str) -> None:
         X, encoded = encodable(self._problem.space.features, designs)
         self.refused["cannot be encoded"] += len(designs) - len(encoded)
+        self._keep([designs[i] for i in encoded], codes[encoded], X, origin)
+
+    def _keep(
+        self, designs: Sequence[Design | None], codes: np.ndarray, X: np.ndarray, origin: str
+    ) -> None:
         rows = []
-        for row, x in enumerate(X):
-            fingerprint = np.round(x, 6).tobytes()
-            if bool(np.isfinite(x).all()) and fingerprint not in self._fingerprints:
+        finite = np.isfinite(X).all(axis=1)
+        for row, rounded in enumerate(np.round(X, 6) + 0.0):
+            fingerprint = rounded.tobytes()
+            if finite[row] and fingerprint not in self._fingerprints:
                 self._fingerprints.add(fingerprint)
                 rows.append(row)
-        self.designs += [designs[encoded[row]] for row in rows]
-        self.codes = np.vstack([self.codes, codes[[kept[encoded[row]] for row in rows]]])
+        self._designs += [designs[row] for row in rows]
+        self.codes = np.vstack([self.codes, codes[rows]])
         self.X = np.vstack([self.X, X[rows]])
         self.origins += [origin] * len(rows)
 

@@ -2,376 +2,210 @@
 
 A design is a dict from axis name to value. Beside its values every axis has a *code*, a short
 vector of numbers in which the search moves: the latent vector of a generator, a position between 0
-and 1 in a range, the index of a choice. Codes are where moves are made; what a surrogate sees are
-the *features* of the decoded value, never the code it was decoded from.
+and 1 in a range, the index of a choice, fractions of a composition, the row of a pool. Codes are
+where moves are made; what a surrogate sees are the *features* of the decoded value, never the code
+it was decoded from.
 
 Another kind of axis is another subclass of `Axis`: nothing else here, or in the search, asks which.
 """
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from generators.base import EncodeError, Generator
+from loop.axes.base import Axis as Axis
+from loop.axes.choices import ChoiceAxis as ChoiceAxis
+from loop.axes.composition import CompositionAxis as CompositionAxis
+from loop.axes.descriptors import Descriptors as Descriptors
+from loop.axes.latent import LatentAxis as LatentAxis
+from loop.axes.pools import PoolAxis as PoolAxis
+from loop.axes.ranges import RangeAxis as RangeAxis
+from loop.constraints import Infeasible as Infeasible
+from loop.constraints import LinearConstraint as LinearConstraint
+from loop.coupled import Coupled
 
 Design = dict[str, Any]
 """One point of a design space: a value for each axis."""
 
 
-class Axis(ABC):
-    """One factor of a design space.
-
-    Attributes:
-        name: its key in a design.
-        width: numbers in a code.
-        feature_names: the f columns of `features`.
-    """
-
-    name: str
-
-    @property
-    @abstractmethod
-    def width(self) -> int:
-        """Numbers in a code."""
-
-    @property
-    @abstractmethod
-    def feature_names(self) -> tuple[str, ...]:
-        """Names of the f features."""
-
-    @abstractmethod
-    def features(self, values: Sequence[Any]) -> np.ndarray:
-        """What a surrogate sees of n values: n x f. Raises `EncodeError`."""
-
-    @abstractmethod
-    def sample(self, n: int, seed: int) -> list[Any | None]:
-        """Draw n values from the prior; None where a draw failed."""
-
-    @abstractmethod
-    def prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw n codes from the prior: n x width."""
-
-    @abstractmethod
-    def encode(self, values: Sequence[Any]) -> np.ndarray:
-        """Codes of n values: n x width. Raises `EncodeError`."""
-
-    @abstractmethod
-    def decode(self, codes: np.ndarray, seed: int) -> list[Any | None]:
-        """Values of n x width codes; None where a code stands for nothing."""
-
-    @abstractmethod
-    def jitter(self, codes: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Move n codes by n step sizes, 0 (stay) to 1 (as good as a draw from the prior)."""
-
-    @abstractmethod
-    def to_json(self, value: Any) -> Any:
-        """The value as JSON-able data."""
-
-    @abstractmethod
-    def from_json(self, data: Any) -> Any:
-        """The value that `to_json` wrote. Raises `ValueError`."""
-
-    @abstractmethod
-    def same(self, a: Any, b: Any) -> bool:
-        """Whether two values are one."""
-
-    @abstractmethod
-    def describe(self, value: Any) -> str:
-        """A short name for a person."""
-
-    def key(self, value: Any) -> Hashable:
-        """Something cheap that two values share if they are the same (and perhaps if not)."""
-        return None
-
-    def mix(self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Codes between n pairs of codes: by turns on the line between them, or part from each."""
-        blend = rng.random((len(a), 1))
-        swap = rng.random(a.shape) < 0.5
-        line = rng.random((len(a), 1)) < 0.5
-        return np.where(line, blend * a + (1.0 - blend) * b, np.where(swap, a, b))
-
-
-@dataclass(frozen=True)
-class LatentAxis(Axis):
-    """The latent space of a generator; a value is whatever the generator designs."""
-
-    name: str
-    generator: Generator
-
-    @property
-    def width(self) -> int:
-        """Latent dimensions."""
-        return self.generator.dim
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """The generator's."""
-        return tuple(f"{self.name}.{f}" for f in self.generator.feature_names)
-
-    def features(self, values: Sequence[Any]) -> np.ndarray:
-        """The generator's features."""
-        return np.asarray(self.generator.features(values).detach().cpu(), dtype=np.float64)
-
-    def sample(self, n: int, seed: int) -> list[Any | None]:
-        """The generator's samples."""
-        return self.generator.sample(n, seed=seed)
-
-    def prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Standard normal."""
-        return rng.standard_normal((n, self.width))
-
-    def encode(self, values: Sequence[Any]) -> np.ndarray:
-        """Latent vectors."""
-        return np.asarray(self.generator.encode(values).detach().cpu(), dtype=np.float64)
-
-    def decode(self, codes: np.ndarray, seed: int) -> list[Any | None]:
-        """Designs of latent vectors."""
-        import torch
-
-        return self.generator.decode(torch.as_tensor(codes, dtype=torch.float64), seed=seed)
-
-    def jitter(self, codes: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A step that leaves the normal prior as it is.
-
-        Plain noise would push codes out to where the decoder has never been; this is the
-        preconditioned Crank-Nicolson step (Cotter et al., Statistical Science 28, 2013).
-        """
-        step = scale[:, None]
-        return np.sqrt(1.0 - step**2) * codes + step * rng.standard_normal(codes.shape)
-
-    def to_json(self, value: Any) -> Any:
-        """As the generator writes it."""
-        return self.generator.to_json(value)
-
-    def from_json(self, data: Any) -> Any:
-        """As the generator reads it."""
-        return self.generator.from_json(data)
-
-    def same(self, a: Any, b: Any) -> bool:
-        """Whether the generator takes them for one material."""
-        return self.generator.same(a, b)
-
-    def describe(self, value: Any) -> str:
-        """The generator's short name."""
-        return self.generator.describe(value)
-
-    def key(self, value: Any) -> Hashable:
-        """The reduced formula of a crystal, nothing for other designs."""
-        from pymatgen.core import Structure
-
-        return value.composition.reduced_formula if isinstance(value, Structure) else None
-
-
-@dataclass(frozen=True)
-class RangeAxis(Axis):
-    """A number between two bounds; its code and its feature run from 0 to 1.
-
-    Raises:
-        ValueError: bounds that are not finite or not in order, a log scale from zero or below, or
-            whole numbers between bounds that are not whole.
-    """
-
-    name: str
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
-    unit: str = ""
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"{self.name}: the range {self.low} to {self.high} is empty")
-        if self.log and self.low <= 0:
-            raise ValueError(f"{self.name}: a log scale needs a range above zero, not {self.low}")
-        if self.integer and (self.low % 1 or self.high % 1):
-            raise ValueError(f"{self.name}: whole numbers need whole bounds")
-
-    @property
-    def width(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """One."""
-        return (self.name,)
-
-    @property
-    def _ends(self) -> tuple[float, float]:
-        # Half a step more at both ends gives every whole number the same share.
-        pad = 0.5 if self.integer else 0.0
-        low, high = self.low - pad, self.high + pad
-        return (math.log(low), math.log(high)) if self.log else (low, high)
-
-    def features(self, values: Sequence[Any]) -> np.ndarray:
-        """The code."""
-        return self.encode(values)
-
-    def sample(self, n: int, seed: int) -> list[Any | None]:
-        """Uniform in the range (in its logarithm, on a log scale)."""
-        return self.decode(self.prior(n, np.random.default_rng(seed)), seed)
-
-    def prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Uniform between 0 and 1."""
-        return rng.random((n, 1))
-
-    def encode(self, values: Sequence[Any]) -> np.ndarray:
-        """Position in the range, 0 to 1 (outside for a value outside)."""
-        low, high = self._ends
-        x = np.asarray(values, dtype=np.float64)
-        bad = ~np.isfinite(x) | ((x <= 0) & self.log)
-        if bad.any():
-            index = int(np.argmax(bad))
-            raise EncodeError(index, f"{self.name} is {values[index]}")
-        return ((np.log(x) if self.log else x) - low)[:, None] / (high - low)
-
-    def decode(self, codes: np.ndarray, seed: int) -> list[Any | None]:
-        """Numbers inside the bounds."""
-        low, high = self._ends
-        x = low + codes[:, 0] * (high - low)
-        x = np.exp(x) if self.log else x
-        x = np.clip(np.rint(x) if self.integer else x, self.low, self.high)
-        return [int(v) if self.integer else float(v) for v in x]
-
-    def jitter(self, codes: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A normal step, reflected at the ends."""
-        moved = codes + 0.5 * scale[:, None] * rng.standard_normal(codes.shape)
-        folded = np.abs(moved) % 2.0
-        return np.where(folded > 1.0, 2.0 - folded, folded)
-
-    def to_json(self, value: Any) -> Any:
-        """The number."""
-        return value
-
-    def from_json(self, data: Any) -> Any:
-        """The number, checked."""
-        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
-            raise ValueError(f"{self.name}: {data!r} is not a number")
-        if self.integer and data % 1:
-            raise ValueError(f"{self.name}: {data!r} is not a whole number")
-        return int(data) if self.integer else float(data)
-
-    def same(self, a: Any, b: Any) -> bool:
-        """Whether two numbers are closer than a millionth of the range."""
-        codes = self.encode([a, b])
-        return bool(abs(codes[0, 0] - codes[1, 0]) < 1e-6)
-
-    def describe(self, value: Any) -> str:
-        """Number and unit."""
-        unit = "" if self.unit == "dimensionless" else self.unit
-        return f"{self.name} {value:.4g} {unit}".rstrip()
-
-
-@dataclass(frozen=True)
-class ChoiceAxis(Axis):
-    """One of several values without an order; its features are one column a value.
-
-    Raises:
-        ValueError: fewer than two values, or one twice.
-    """
-
-    name: str
-    values: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.values) < 2 or len(set(self.values)) < len(self.values):
-            raise ValueError(f"{self.name}: wanted two values or more, each once: {self.values}")
-
-    @property
-    def width(self) -> int:
-        """One: the index."""
-        return 1
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """One a value."""
-        return tuple(f"{self.name}={v}" for v in self.values)
-
-    def features(self, values: Sequence[Any]) -> np.ndarray:
-        """One-hot."""
-        return np.eye(len(self.values))[self.encode(values)[:, 0].astype(int)]
-
-    def sample(self, n: int, seed: int) -> list[Any | None]:
-        """Uniform."""
-        return self.decode(self.prior(n, np.random.default_rng(seed)), seed)
-
-    def prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Uniform over the indices."""
-        return rng.integers(len(self.values), size=(n, 1)).astype(np.float64)
-
-    def encode(self, values: Sequence[Any]) -> np.ndarray:
-        """Indices."""
-        for index, value in enumerate(values):
-            if value not in self.values:
-                raise EncodeError(index, f"{self.name} is {value!r}, not one of {self.values}")
-        return np.array([[float(self.values.index(v))] for v in values]).reshape(-1, 1)
-
-    def decode(self, codes: np.ndarray, seed: int) -> list[Any | None]:
-        """The values at the indices."""
-        return [self.values[int(c)] for c in codes[:, 0]]
-
-    def jitter(self, codes: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A fresh draw, with the step size as its probability."""
-        fresh = rng.random(codes.shape) < scale[:, None]
-        return np.where(fresh, self.prior(len(codes), rng), codes)
-
-    def mix(self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One parent's value or the other's."""
-        return np.where(rng.random(a.shape) < 0.5, a, b)
-
-    def to_json(self, value: Any) -> Any:
-        """The value."""
-        return value
-
-    def from_json(self, data: Any) -> Any:
-        """The value, checked."""
-        if data not in self.values:
-            raise ValueError(f"{self.name}: {data!r} is not one of {self.values}")
-        return data
-
-    def same(self, a: Any, b: Any) -> bool:
-        """Whether they are equal."""
-        return bool(a == b)
-
-    def describe(self, value: Any) -> str:
-        """Name and value."""
-        return f"{self.name} {value}"
-
-    def key(self, value: Any) -> Hashable:
-        """The value."""
-        return str(value)
-
-
 @dataclass(frozen=True)
 class DesignSpace:
-    """A product of axes.
+    """A product of axes, of which linear constraints may cut off parts.
+
+    Attributes:
+        axes: the factors.
+        constraints: what every proposed design meets. What was observed need not.
 
     Raises:
-        ValueError: no axis, or two of one name.
+        ValueError: no axis, two of one name, or a constraint on what no axis has.
+        Infeasible: the constraints exclude everything.
     """
 
     axes: tuple[Axis, ...]
+    constraints: tuple[LinearConstraint, ...] = ()
 
     def __post_init__(self) -> None:
         names = [a.name for a in self.axes]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"wanted one axis or more, each of its own name: got {names}")
+        if self.constraints:
+            object.__setattr__(self, "axes", tuple(self._cut_pool(axis) for axis in self.axes))
+            _ = self._factors  # says at once where the constraints exclude everything
+
+    def _cut_pool(self, axis: Axis) -> Axis:
+        """A pool without the rows that constraints exclude: those are simply never proposed."""
+        if not isinstance(axis, PoolAxis):
+            return axis
+        mine: list[LinearConstraint] = []
+        for constraint in self.constraints:
+            coefficients = self._full(constraint)
+            others = [name for name in coefficients if name not in axis.coordinates]
+            if len(others) == len(coefficients):
+                continue
+            if others:
+                raise ValueError(
+                    f"{str(constraint)!r} is of the pool {axis.name} and of {', '.join(others)}: a"
+                    " constraint on a pool is on its columns alone"
+                )
+            mine.append(constraint)
+            left = axis.restricted(coefficients, constraint.op, constraint.bound)
+            if left is None:
+                raise Infeasible(mine)
+            axis = left
+        return axis
+
+    @cached_property
+    def _factors(self) -> list[tuple[tuple[int, ...], Axis | Coupled]]:
+        """The axes and what constraints couple of them: columns of the codes, and the factor."""
+        full = [
+            (coefficients, c)
+            for c, coefficients in ((c, self._full(c)) for c in self.constraints)
+            if not any(isinstance(a, PoolAxis) and {*a.coordinates} & {*coefficients}
+                       for a in self.axes)
+        ]  # fmt: skip
+        owner = {name: i for i, axis in enumerate(self.axes) for name in axis.coordinates}
+        group = list(range(len(self.axes)))
+        for coefficients, _ in full:
+            touched = {group[owner[name]] for name in coefficients}
+            group = [min(touched) if g in touched else g for g in group]
+        coupled = {group[owner[name]] for coefficients, _ in full for name in coefficients}
+        ends = np.cumsum([0, *(a.width for a in self.axes)])
+        factors: list[tuple[tuple[int, ...], Axis | Coupled]] = []
+        for g in sorted(set(group)):
+            members = [i for i, other in enumerate(group) if other == g]
+            columns = tuple(c for i in members for c in range(ends[i], ends[i + 1]))
+            if g not in coupled:
+                factors.append((columns, self.axes[g]))
+                continue
+            own = [
+                LinearConstraint(coefficients, c.op, c.bound, str(c))
+                for coefficients, c in full
+                if group[owner[next(iter(coefficients))]] == g
+            ]
+            factors.append((columns, Coupled([self.axes[i] for i in members], own)))
+        return factors
+
+    def _full(self, constraint: LinearConstraint) -> dict[str, float]:
+        """Coefficients of a constraint by the full names of coordinates."""
+        full: dict[str, float] = {}
+        for name, factor in constraint.coefficients.items():
+            if factor:
+                found = self.coordinate(name)
+                full[found] = full.get(found, 0.0) + factor
+        return full
+
+    @cached_property
+    def coordinates(self) -> tuple[str, ...]:
+        """Full names of the numbers that constraints may speak of."""
+        return tuple(name for axis in self.axes for name in axis.coordinates)
+
+    def coordinate(self, name: str) -> str:
+        """The full name of a number: `alloy.Fe` of `Fe`, where only one axis has that.
+
+        Raises:
+            ValueError: there is none, or more than one.
+        """
+        if name in self.coordinates:
+            return name
+        found = [full for full in self.coordinates if full.partition(".")[2] == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{name!r} may be {' or '.join(found)}")
+        raise ValueError(f"no axis has a number {name!r}, only {', '.join(self.coordinates)}")
 
     @property
     def width(self) -> int:
         """Numbers in a code."""
         return sum(a.width for a in self.axes)
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """The f columns of `features`."""
         return tuple(f for a in self.axes for f in a.feature_names)
+
+    @cached_property
+    def feature_groups(self) -> tuple[int, ...]:
+        """For each of the f features the number of its group (see `Axis.groups`)."""
+        groups: list[int] = []
+        for axis in self.axes:
+            first = max(groups, default=-1) + 1
+            groups += [first + g for g in axis.groups]
+        return tuple(groups)
+
+    @cached_property
+    def smooth(self) -> tuple[tuple[int, int], ...]:
+        """Pairs (code column, feature column) of coordinates whose feature is their code.
+
+        While these move, all other features of a design stay.
+        """
+        pairs: list[tuple[int, int]] = []
+        code = feature = 0
+        for axis in self.axes:
+            pairs += [(code + c, feature + f) for c, f in axis.smooth]
+            code, feature = code + axis.width, feature + len(axis.feature_names)
+        return tuple(pairs)
+
+    @property
+    def direct(self) -> bool:
+        """Whether features follow from codes without decoding (no axis is latent)."""
+        return all(a.direct for a in self.axes)
+
+    @property
+    def size(self) -> int | None:
+        """How many designs there are, those that constraints exclude too; None if uncountable."""
+        size = 1
+        for axis in self.axes:
+            if axis.size is None:
+                return None
+            size *= axis.size
+        return size
+
+    def codes_at(self, indices: np.ndarray) -> np.ndarray:
+        """Codes of the designs number 0 to `size` - 1: n x width; the last axis turns fastest.
+
+        Not all need be `allowed`.
+
+        Raises:
+            TypeError: they cannot be counted.
+            IndexError: a number outside.
+        """
+        if self.size is None:
+            raise TypeError("the designs of this space cannot be counted")
+        left = np.asarray(indices)
+        if len(left) and (int(left.min()) < 0 or int(left.max()) >= self.size):
+            raise IndexError(f"the space has {self.size} designs")
+        parts: list[np.ndarray] = []
+        for axis in reversed(self.axes):
+            assert axis.size is not None
+            left, here = left // axis.size, left % axis.size
+            parts.append(axis.codes_at(here))
+        return np.hstack(parts[::-1])
 
     def features(self, designs: Sequence[Design]) -> np.ndarray:
         """What a surrogate sees of n designs: n x f.
@@ -382,6 +216,15 @@ class DesignSpace:
         if not designs:
             return np.empty((0, len(self.feature_names)))
         return np.hstack([a.features([d[a.name] for d in designs]) for a in self.axes])
+
+    def features_at(self, codes: np.ndarray) -> np.ndarray:
+        """`features` of what n codes decode to, without decoding them: n x f.
+
+        Raises:
+            TypeError: an axis is latent.
+        """
+        parts = zip(self.axes, self._split(codes), strict=True)
+        return np.hstack([a.features_at(c) for a, c in parts])
 
     def encode(self, designs: Sequence[Design]) -> np.ndarray:
         """Codes of n designs: n x width. Raises `EncodeError` as `features`."""
@@ -395,26 +238,66 @@ class DesignSpace:
         return self._join(parts)
 
     def sample(self, n: int, seed: int = 0) -> list[Design | None]:
-        """Draw n designs from the prior of every axis; None where a draw failed."""
-        seeds = np.random.SeedSequence(seed).generate_state(len(self.axes))
-        return self._join([a.sample(n, int(s)) for a, s in zip(self.axes, seeds, strict=True)])
+        """Draw n designs from the prior of every axis; None where a draw failed.
+
+        Axes that constraints couple are drawn together.
+        """
+        seeds = np.random.SeedSequence(seed).generate_state(len(self._factors))
+        values: dict[str, list[Any | None]] = {}
+        for (_, factor), s in zip(self._factors, seeds, strict=True):
+            if isinstance(factor, Coupled):
+                codes = factor.prior(n, np.random.default_rng(s))
+                parts = np.split(codes, np.cumsum([a.width for a in factor.axes])[:-1], axis=1)
+                for axis, part in zip(factor.axes, parts, strict=True):
+                    values[axis.name] = axis.decode(part, int(s))
+            else:
+                values[factor.name] = factor.sample(n, int(s))
+        return self._join([values[a.name] for a in self.axes])
 
     def prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw n codes from the prior: n x width."""
-        return np.hstack([a.prior(n, rng) for a in self.axes])
+        """Draw n allowed codes from the prior: n x width."""
+        codes = np.empty((n, self.width))
+        for columns, factor in self._factors:
+            codes[:, columns] = factor.prior(n, rng)
+        return codes
+
+    def project(self, codes: np.ndarray) -> np.ndarray:
+        """Move n x width codes to the nearest allowed ones; allowed ones stay as they are.
+
+        Ranges are clipped to 0 to 1, compositions meet their total, bounds and number of
+        ingredients, and the constraints are met. Latent codes are all allowed.
+        """
+        moved = np.array(codes, dtype=np.float64)
+        for columns, factor in self._factors:
+            moved[:, columns] = factor.project(moved[:, columns])
+        return moved
+
+    def allowed(self, codes: np.ndarray) -> np.ndarray:
+        """Whether each of n codes may be proposed: n booleans."""
+        good = np.ones(len(codes), dtype=bool)
+        for columns, factor in self._factors:
+            good &= factor.allowed(codes[:, columns])
+        return good
 
     def jitter(self, codes: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Move n codes by n step sizes between 0 and 1."""
+        """Move n codes by n step sizes between 0 and 1, to allowed ones."""
         parts = zip(self.axes, self._split(codes), strict=True)
-        return np.hstack([a.jitter(c, scale, rng) for a, c in parts])
+        return self._met(np.hstack([a.jitter(c, scale, rng) for a, c in parts]))
 
     def mix(self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Codes between n pairs of codes, axis by axis."""
+        """Allowed codes between n pairs of codes, axis by axis."""
         parts = zip(self.axes, self._split(a), self._split(b), strict=True)
-        return np.hstack([axis.mix(x, y, rng) for axis, x, y in parts])
+        return self._met(np.hstack([axis.mix(x, y, rng) for axis, x, y in parts]))
+
+    def _met(self, codes: np.ndarray) -> np.ndarray:
+        """Codes that every axis allows, moved to where the constraints are met too."""
+        for columns, factor in self._factors:
+            if isinstance(factor, Coupled):
+                codes[:, columns] = factor.project(codes[:, columns])
+        return codes
 
     def to_json(self, design: Design) -> dict[str, Any]:
-        """A design as JSON-able data: axis name to number, string or the generator's dict."""
+        """A design as JSON-able data: axis name to number, string or dict."""
         return {a.name: a.to_json(design[a.name]) for a in self.axes}
 
     def from_json(self, data: dict[str, Any]) -> Design:
@@ -452,8 +335,12 @@ class DesignSpace:
             return np.empty((len(designs), sum(a.width for a in axes)))
         return np.hstack([a.encode([d[a.name] for d in designs]) for a in axes])
 
+    @cached_property
+    def _cuts(self) -> np.ndarray:
+        return np.cumsum([a.width for a in self.axes])[:-1]
+
     def _split(self, codes: np.ndarray) -> list[np.ndarray]:
-        return np.split(codes, np.cumsum([a.width for a in self.axes])[:-1], axis=1)
+        return np.split(codes, self._cuts, axis=1)
 
     def _join(self, parts: list[list[Any | None]]) -> list[Design | None]:
         names = [a.name for a in self.axes]

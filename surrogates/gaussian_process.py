@@ -1,230 +1,381 @@
-"""A Gaussian process of one metric: BoTorch's `SingleTaskGP`, fitted under a cap.
+"""A Gaussian process of one metric, ready to answer.
 
-The kernel is Matern-5/2 with one lengthscale a feature and the dimension-scaled prior of
-[Hvarfner2024]_, which keeps a fit of forty trials and fifty features from overfitting. Of several
-smooth kernels Matern is the one that forgives the small jumps left by decoding a latent vector.
+Exact up to `MAX_EXACT` outcomes (hyperparameters are fitted to a sample of them where they are
+many). Beyond, the answer is the fully independent training conditional ([Snelson2006]_) over inducing designs that are spread
+out, whose cost grows in proportion to the outcomes.
 
 Where a feature is itself a prediction of the metric (a pretrained network's), the process is the
 correction to it: its mean is affine in that feature, with a slope near one.
 
-.. [Hvarfner2024] C. Hvarfner, E. O. Hellsten and L. Nardi, Vanilla Bayesian Optimization Performs
-   Great in High Dimensions. ICML 2024.
+.. [Snelson2006] E. Snelson and Z. Ghahramani, Sparse Gaussian Processes using Pseudo-inputs.
+   NeurIPS 2006.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import gpytorch
+import numpy as np
 import torch
-from botorch.exceptions import ModelFittingError
-from botorch.fit import fit_gpytorch_mll
-from botorch.models import SingleTaskGP
-from botorch.models.transforms import Normalize, Standardize
-from botorch.models.utils.gpytorch_modules import (
-    get_covar_module_with_dim_scaled_prior,
-    get_gaussian_likelihood_with_lognormal_prior,
-)
-from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
-from gpytorch.mlls import ExactMarginalLogLikelihood
 from torch import Tensor
 
+from surrogates.fitting import Data, fit
+from surrogates.kernel import Structure, squared_distances
 from surrogates.leave_one_out import LeaveOneOut, leave_one_out
+from surrogates.warping import Warp, standardise
 
-
-class GuidedMean(gpytorch.means.Mean):
-    """A mean that is affine in one feature, which predicts the outcome.
-
-    Args:
-        column: the feature.
-        slope: of standardised outcomes on the normalised feature where the prediction is right.
-    """
-
-    def __init__(self, column: int, slope: float) -> None:
-        super().__init__()
-        self.column, self.expected = column, slope
-        self.register_parameter("constant", torch.nn.Parameter(torch.tensor(-0.5 * slope)))
-        self.register_parameter("raw_share", torch.nn.Parameter(torch.tensor(0.8)))
-        # of what it predicts, some or all may be right: a half to all of it, give or take
-        prior = gpytorch.priors.NormalPrior(0.8, 0.3)
-        self.register_prior("share_prior", prior, lambda module: module.raw_share)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Mean of ... x n x d normalised features: ... x n."""
-        return self.constant + self.raw_share * self.expected * x[..., self.column]
-
-
+MAX_FIT = 500
+"""With more outcomes, hyperparameters are fitted to a sample of so many."""
+MAX_EXACT = 1000
+"""With more outcomes, the answer goes by inducing designs."""
+INDUCING = 400
 MIN_TO_FIT = 3
 """With fewer outcomes the hyperparameters stay at their prior's mode."""
 
+Trend = Callable[[Tensor], Tensor]
 
-class MetricModel:
-    """The fitted Gaussian process of one metric, with its training factor kept for fast answers.
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to model a metric: what `choosing` chooses between.
 
     Attributes:
-        model: the BoTorch model, in evaluation mode, on raw features and in the metric's unit.
-        n: outcomes it was fitted to.
-        converged: False where the fit failed and prior hyperparameters were kept.
+        name: for a person.
+        smoothness, additive, sparse: see `kernel` and `fitting`.
+        warp: whether skewed outcomes are made normal first.
+        forest: whether a random forest is the mean.
     """
 
-    def __init__(self, model: Any, y: Tensor, converged: bool) -> None:
-        self.model = model.eval()  # a SingleTaskGP, whose attributes torch types too loosely to use
-        self.n = len(y)
-        self.converged = converged
-        self._observed = y
-        transform = model.outcome_transform
-        self._offset = float(transform.means.squeeze())
-        self.scale = float(transform.stdvs.squeeze())
-        with torch.no_grad():
-            self._inputs = model.train_inputs[0]  # already normalised: the model is in eval mode
-            noise = model.likelihood.noise.expand(self.n)
-            covariance = model.covar_module(self._inputs).to_dense() + torch.diag(noise)
-            self._cholesky = torch.linalg.cholesky(covariance)
-            self._residual = model.train_targets - model.mean_module(self._inputs)
-            self._weights = torch.cholesky_solve(self._residual[:, None], self._cholesky)
+    name: str
+    smoothness: Any = "matern"
+    additive: bool = False
+    sparse: bool = False
+    warp: bool = False
+    forest: bool = False
 
-    @torch.no_grad()
-    def posterior(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """Marginal mean and variance, without noise, at q x d raw features: two q vectors.
 
-        Uses the cached factor, so that thousands of designs cost one matrix product and not the
-        q x q covariance that `model.posterior` builds.
-        """
-        inputs = self.model.input_transform(X)
-        cross = self.model.covar_module(inputs, self._inputs).to_dense()
-        mean = self.model.mean_module(inputs) + (cross @ self._weights).squeeze(-1)
-        shrink = torch.linalg.solve_triangular(self._cholesky, cross.T, upper=False)
-        variance = (1.0 - shrink.square().sum(0)).clamp_min(1e-10)  # the kernel has unit variance
-        return self._offset + self.scale * mean, self.scale**2 * variance
+@dataclass(frozen=True)
+class Outcomes:
+    """What was measured of one metric.
 
-    def leave_one_out(self) -> LeaveOneOut:
-        """Closed-form leave-one-out predictions of the outcomes it was fitted to."""
-        return leave_one_out(self._cholesky, self._residual, self._observed, self.scale)
+    Attributes:
+        X: n x f features in the unit cube, give or take.
+        y: n outcomes in the metric's unit.
+        noise: n standard errors, nan = unknown.
+        source: n source numbers, 0 = the one that is predicted.
+        guide: a feature that foretells the metric, or None.
+        guide_width: metric's units per unit of that feature.
+        groups: lengthscale of each feature.
+    """
 
-    def noise_sd(self) -> float:
-        """Standard deviation of the noise on an outcome (typical, in the metric's unit)."""
-        return self.scale * float(self.model.likelihood.noise.detach().median()) ** 0.5
+    X: Tensor
+    y: Tensor
+    noise: Tensor
+    source: Tensor
+    groups: tuple[int, ...]
+    guide: int | None = None
+    guide_width: float = 1.0
+
+
+@dataclass
+class MetricModel:
+    """The fitted Gaussian process of one metric.
+
+    Features are those of the unit cube. *Standardised* is after the warp: what the acquisition
+    works with; `predict` answers in the metric's unit.
+    """
+
+    recipe: Recipe
+    warp: Warp
+    structure: Structure
+    theta: Tensor
+    anchors: Tensor
+    anchor_source: Tensor
+    factor: Tensor
+    weights: Tensor
+    data: Outcomes
+    left_out: LeaveOneOut
+    evidence: float
+    converged: bool
+    second: Tensor | None = None
+    trend: Trend | None = None
+    outliers: Tensor | None = None
+    notes: list[str] = field(default_factory=list)
+    tried: dict[str, float] = field(default_factory=dict)
+    chosen_at: int = 0
+
+    @property
+    def n(self) -> int:
+        """Outcomes that it knows, of all sources."""
+        return len(self.data.y)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the posterior can be differentiated by the features."""
+        return self.trend is None
+
+    @property
+    def noise(self) -> float:
+        """Variance of the noise of an outcome of source 0, standardised (typical)."""
+        learnt = float(self.structure.unpack(self.theta)[2].exp()[0])
+        given = (self.data.noise * self.warp.slope(self.data.y)).square()[self.data.source == 0]
+        known = given[given.isfinite()]
+        return learnt + (float(known.median()) if len(known) else 0.0)
+
+    def _mean(self, X: Tensor) -> Tensor:
+        mean = _guide(self.data, self.warp, X)[1]
+        return mean if self.trend is None else mean + self.trend(X)
+
+    def _cross(self, X: Tensor, source: int = 0) -> Tensor:
+        """Covariance of ... x q x f features with the anchors: ... x q x a."""
+        k = self.structure.covariance(self.theta, X, self.anchors)
+        if self.structure.sources > 1:
+            here = torch.full((1,), source, device=X.device)
+            k = k * self.structure.between(self.theta, here, self.anchor_source)
+            k = k + _offset(here, self.anchor_source).to(k)
+        return k + _basis(self.data, self.warp, X, self.anchors)
+
+    def _explained(self, X: Tensor, source: int = 0) -> tuple[Tensor, list[tuple[Tensor, float]]]:
+        cross = self._cross(X, source)
+        mean = self._mean(X) + cross @ self.weights
+        solved = torch.linalg.solve_triangular(self.factor, cross.mT, upper=False)
+        parts = [(solved, -1.0)]
+        if self.second is not None:
+            parts.append((torch.linalg.solve_triangular(self.second, cross.mT, upper=False), 1.0))
+        return mean, parts
+
+    def marginal(self, X: Tensor, source: int = 0) -> tuple[Tensor, Tensor]:
+        """Standardised mean and variance at ... x q x f features: two ... x q tensors."""
+        mean, parts = self._explained(X, source)
+        variance = self.structure.variance(self.theta) + _basis_diagonal(self.data, self.warp, X)
+        for solved, sign in parts:
+            variance = variance + sign * solved.square().sum(-2)
+        return mean, variance.clamp_min(1e-9)
+
+    def joint(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised mean and covariance at ... x q x f features: ... x q and ... x q x q."""
+        mean, parts = self._explained(X)
+        covariance = self.structure.covariance(self.theta, X, X)
+        covariance = covariance + _basis(self.data, self.warp, X, X)
+        for solved, sign in parts:
+            covariance = covariance + sign * solved.mT @ solved
+        return mean, covariance
+
+    def covariances(self, X: Tensor, x: Tensor, source: int = 0) -> Tensor:
+        """Posterior covariance of q x f features with one design x (f) of a source: q numbers."""
+        _, many = self._explained(X)
+        _, one = self._explained(x[None], source)
+        k = self.structure.covariance(self.theta, X, x[None])[..., 0]
+        if self.structure.sources > 1 and source:
+            k = k * torch.sigmoid(self.structure.unpack(self.theta)[3])
+        k = k + _basis(self.data, self.warp, X, x[None]).expand(len(X), 1)[..., 0]
+        for (a, sign), (b, _) in zip(many, one, strict=True):
+            k = k + sign * (a * b).sum(-2)
+        return k
+
+    def predict(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance without noise, in the metric's unit: two q vectors."""
+        return self.warp.moments(*self.marginal(X))
+
+    def predictive_sd(self, X: Tensor) -> Tensor:
+        """Standard deviation of a new outcome, noise included, in the metric's unit: q numbers."""
+        mean, variance = self.marginal(X)
+        return self.warp.moments(mean, variance + self.noise)[1].sqrt()
 
     def state(self) -> dict[str, Any]:
-        """Hyperparameters as JSON: lengthscales in raw units, mean and noise standardised."""
-        mean = self.model.mean_module
-        width = self.model.input_transform.coefficient.reshape(-1)
-        lengthscale = self.model.covar_module.lengthscale.detach().reshape(-1) * width
+        """Hyperparameters as JSON, for the next fit."""
         return {
-            "lengthscale": lengthscale.tolist(),
-            "mean": {k: float(v.detach()) for k, v in mean.named_parameters()},
-            "noise": float(_learnt_noise(self.model).detach()),
+            "recipe": self.recipe.name,
+            "theta": self.theta.tolist(),
+            "chosen_at": self.chosen_at,
         }
 
 
-def _learnt_noise(model: Any) -> Tensor:
-    likelihood = model.likelihood
-    if isinstance(likelihood, FixedNoiseGaussianLikelihood):
-        return likelihood.second_noise.reshape(())
-    return likelihood.noise.reshape(())
+def _guide(data: Outcomes, warp: Warp, X: Tensor) -> tuple[Tensor, Tensor]:
+    """The guide as a basis function at ... x q features, and the prior mean that it gives."""
+    if data.guide is None:
+        nothing = X[..., 0] * 0.0
+        return nothing, nothing
+    h = (X[..., data.guide] - 0.5) * (data.guide_width / (warp.spread * warp.scale))
+    return h, 0.8 * h  # of what it predicts, some or all is right: a half to all of it
 
 
-def _likelihood(noise: Tensor, scale: float) -> gpytorch.likelihoods.Likelihood:
-    """Inferred noise, plus the given variance where a standard error is known.
-
-    The inferred part stays even where all standard errors are given: it takes up what the features
-    cannot explain, which a standard error of the measurement knows nothing of.
-    """
-    inferred = get_gaussian_likelihood_with_lognormal_prior()
-    if bool(noise.isnan().all()):
-        return inferred
-    floor = gpytorch.settings.min_fixed_noise.value(noise.dtype)
-    given = (noise / scale).square().nan_to_num(nan=0.0).clamp_min(floor)
-    return FixedNoiseGaussianLikelihood(
-        noise=given,
-        learn_additional_noise=True,
-        noise_prior=inferred.noise_covar.noise_prior,
-        noise_constraint=inferred.noise_covar.raw_noise_constraint,
-    )
+_GUIDE_VARIANCE = 0.3**2
+_CONSTANT_VARIANCE = 1.0
+_OFFSET_VARIANCE = 1.0
 
 
-def _start(model: Any, warm: dict[str, Any], width: Tensor) -> None:
-    """Set hyperparameters to an earlier fit's, inside today's constraints."""
-    lengthscale = torch.as_tensor(warm["lengthscale"], dtype=width.dtype, device=width.device)
-    model.covar_module.lengthscale = (lengthscale / width).clamp(0.026, 1e4)
-    mean = dict(model.mean_module.named_parameters())
-    if mean.keys() == warm["mean"].keys():
-        for name, value in warm["mean"].items():
-            mean[name].data.fill_(value)
-    noise = torch.tensor(float(warm["noise"])).clamp_min(1.01e-4).to(width)
-    if isinstance(model.likelihood, FixedNoiseGaussianLikelihood):
-        model.likelihood.second_noise = noise
-    else:
-        model.likelihood.noise = noise
+def _offset(a: Tensor, b: Tensor) -> Tensor:
+    """Covariance of the constants by which other sources differ from source 0: a x b."""
+    return _OFFSET_VARIANCE * ((a[:, None] == b[None, :]) & (a[:, None] > 0))
 
 
-def _log_evidence(mll: ExactMarginalLogLikelihood) -> float:
-    mll.train()
-    with torch.no_grad():
-        output = mll.model(*mll.model.train_inputs)
-        return float(mll(output, mll.model.train_targets))
+def _basis(data: Outcomes, warp: Warp, A: Tensor, B: Tensor) -> Tensor:
+    """Covariance of the basis functions: the constant, and the guide's share."""
+    constant = torch.full((), _CONSTANT_VARIANCE, dtype=A.dtype, device=A.device)
+    if data.guide is None:
+        return constant
+    a, b = _guide(data, warp, A)[0], _guide(data, warp, B)[0]
+    return constant + _GUIDE_VARIANCE * a[..., :, None] * b[..., None, :]
 
 
-def fit_metric(
-    X: Tensor,
-    y: Tensor,
-    noise: Tensor,
-    bounds: Tensor,
+def _basis_diagonal(data: Outcomes, warp: Warp, X: Tensor) -> Tensor:
+    return _CONSTANT_VARIANCE + _GUIDE_VARIANCE * _guide(data, warp, X)[0].square()
+
+
+def spread_out(X: Tensor, n: int, first: int = 0) -> Tensor:
+    """Positions of n rows, each the farthest from those before it."""
+    chosen = [first]
+    distance = squared_distances(X, X[[first]])[:, 0]
+    while len(chosen) < min(n, len(X)):
+        at = int(distance.argmax())
+        chosen.append(at)
+        distance = torch.minimum(distance, squared_distances(X, X[[at]])[:, 0])
+    return torch.tensor(chosen, device=X.device)
+
+
+def _sample(outcomes: Outcomes, n: int, seed: int) -> Tensor:
+    """Positions of n outcomes: the best and worst tenth, the rest at random."""
+    order = outcomes.y.argsort()
+    ends = torch.cat([order[: n // 10], order[-(n // 10) :]])
+    rest = order[n // 10 : -(n // 10)]
+    source = torch.Generator().manual_seed(seed)
+    picked = torch.randperm(len(rest), generator=source)[: n - len(ends)].to(rest.device)
+    return torch.cat([ends, rest[picked]]).sort().values
+
+
+def _at(outcomes: Outcomes, rows: Tensor) -> Outcomes:
+    return replace(
+        outcomes, X=outcomes.X[rows], y=outcomes.y[rows], noise=outcomes.noise[rows],
+        source=outcomes.source[rows],
+    )  # fmt: skip
+
+
+def fit_gaussian_process(
+    outcomes: Outcomes,
+    recipe: Recipe,
+    warp: Warp,
     *,
-    warm_start: dict[str, Any] | None,
+    warm: dict[str, Any] | None,
     max_iter: int,
     seed: int,
-    guide: int | None = None,
+    trend: tuple[Trend, Tensor] | None = None,
+    outliers: Tensor | None = None,
 ) -> MetricModel:
-    """Fit one metric.
+    """Fit one recipe.
 
     Args:
-        X: n x d raw features, n >= 1.
-        y: n outcomes, all finite.
-        noise: n standard errors (nan = unknown).
-        bounds: 2 x d, mapped to the unit cube; no column may have width zero.
-        warm_start: `MetricModel.state()` of an earlier fit with the same d; used where it explains
-            the outcomes better than the prior's mode does.
+        outcomes: n >= 1 outcomes.
+        recipe: how.
+        warp: standardises the outcomes.
+        warm: `MetricModel.state()` of an earlier fit.
         max_iter: cap on L-BFGS iterations.
-        seed: of the restarts that BoTorch makes where a fit fails.
-        guide: the feature that predicts this metric in its own unit, if there is one.
+        seed: of the sample that a fit to more than `MAX_FIT` outcomes is made of.
+        trend: a function of features, standardised, and its n values at the outcomes, each by a
+            fit that had not seen that outcome.
+        outliers: n more noise variances, standardised, for readings that nothing explains.
     """
-    standardize = Standardize(m=1)
-    standardize(y[:, None])
-    scale = float(standardize.stdvs.squeeze())
+    sources = int(outcomes.source.max()) + 1
+    structure = Structure(outcomes.groups, recipe.smoothness, recipe.additive, sources)
+    extra = torch.zeros_like(outcomes.y) if outliers is None else outliers
+    n = len(outcomes.y)
+    rows = torch.arange(n, device=outcomes.y.device)
+    if n > MAX_FIT:
+        rows = _sample(outcomes, MAX_FIT, seed)
+    part = _at(outcomes, rows)
+    data = _data(part, warp, extra[rows], None if trend is None else trend[1][rows])
+    steps = max_iter if n >= MIN_TO_FIT and float(outcomes.y.max() - outcomes.y.min()) > 0 else 0
+    known = None
+    if warm is not None and warm.get("recipe") == recipe.name:
+        known = np.asarray(warm["theta"], dtype=np.float64)
+    found = fit(structure, data, sparse=recipe.sparse, warm=known, max_iter=steps)
+    if MAX_FIT < n <= MAX_EXACT:
+        part, data = outcomes, _data(outcomes, warp, extra, None if trend is None else trend[1])
+    K = structure.covariance(found.theta, data.X, data.X)
+    if sources > 1:
+        K = K * structure.between(found.theta, data.source, data.source)
+    K = K + data.basis
+    noise = structure.unpack(found.theta)[2].exp()[data.source] + data.given
+    factor = torch.linalg.cholesky(K + torch.diag(noise))
+    left_out = _left_out(factor, data, part, warp)
+    model = MetricModel(
+        recipe, warp, structure, found.theta, data.X, data.source, factor,
+        torch.cholesky_solve(data.y[:, None], factor)[:, 0], outcomes, left_out, found.evidence,
+        found.converged, trend=None if trend is None else trend[0], outliers=outliers,
+    )  # fmt: skip
+    return model if n <= MAX_EXACT else _inducing(model, _data(outcomes, warp, extra, None))
 
-    def build() -> SingleTaskGP:
-        mean = None
-        if guide is not None:
-            slope = float(bounds[1, guide] - bounds[0, guide]) / scale
-            mean = GuidedMean(guide, slope).to(X)
-        return SingleTaskGP(
-            X,
-            y[:, None],
-            likelihood=_likelihood(noise, scale),
-            # Given explicitly, since BoTorch warns of points outside the unit cube otherwise:
-            # robust bounds leave outliers there on purpose.
-            mean_module=mean,
-            covar_module=get_covar_module_with_dim_scaled_prior(X.shape[1], use_rbf_kernel=False),
-            outcome_transform=Standardize(m=1),
-            input_transform=Normalize(X.shape[1], bounds=bounds),
-        )
 
-    model = build()
-    constant = float(y.max() - y.min()) <= 1e-9 * max(1.0, float(y.abs().max()))
-    if len(y) < MIN_TO_FIT or constant:
-        return MetricModel(model, y, converged=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        mll = ExactMarginalLogLikelihood(model.likelihood, model)
-        if warm_start is not None:
-            warm = build()
-            _start(warm, warm_start, bounds[1] - bounds[0])
-            warm_mll = ExactMarginalLogLikelihood(warm.likelihood, warm)
-            if _log_evidence(warm_mll) > _log_evidence(mll):
-                mll = warm_mll
-        try:
-            fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": max_iter}})
-        except ModelFittingError:
-            return MetricModel(build(), y, converged=False)
-    return MetricModel(mll.model, y, converged=True)
+def _data(outcomes: Outcomes, warp: Warp, extra: Tensor, trend: Tensor | None) -> Data:
+    y, slope = warp(outcomes.y), warp.slope(outcomes.y)
+    for other in range(1, int(outcomes.source.max()) + 1):
+        # Another source has a scale of its own: what it shares is the shape.
+        rows = outcomes.source == other
+        own = standardise(outcomes.y[rows])
+        y[rows], slope[rows] = own(outcomes.y[rows]), own.slope(outcomes.y[rows])
+    given = (outcomes.noise * slope).square().nan_to_num(nan=0.0) + extra
+    mean = _guide(outcomes, warp, outcomes.X)[1]
+    if trend is not None:
+        mean = mean + trend
+    n = len(y)
+    basis = _basis(outcomes, warp, outcomes.X, outcomes.X).expand(n, n)
+    basis = basis + _offset(outcomes.source, outcomes.source).to(basis)
+    return Data(outcomes.X, y - mean, given, basis, outcomes.source)
+
+
+def _left_out(factor: Tensor, data: Data, outcomes: Outcomes, warp: Warp) -> LeaveOneOut:
+    """Leave-one-out predictions of source 0, standardised and in the metric's unit."""
+    here = outcomes.source == 0
+    return leave_one_out(factor, data.y, warp, outcomes.y, here)
+
+
+def _inducing(model: MetricModel, data: Data) -> MetricModel:
+    """The answer from all outcomes, by inducing designs."""
+    structure, theta = model.structure, model.theta
+    scale = structure.unpack(theta)[0].exp()[list(structure.groups)]
+    at = spread_out(data.X / scale, INDUCING, first=int(model.data.y.argmax()))
+    model.anchors, model.anchor_source = data.X[at], data.source[at]
+    K = structure.covariance(theta, model.anchors, model.anchors)
+    if structure.sources > 1:
+        K = K * structure.between(theta, model.anchor_source, model.anchor_source)
+        K = K + _offset(model.anchor_source, model.anchor_source).to(K)
+    K = K + _basis(model.data, model.warp, model.anchors, model.anchors)
+    K = K + 1e-6 * torch.eye(len(K)).to(K)
+    factor = torch.linalg.cholesky(K)
+    cross = structure.covariance(theta, data.X, model.anchors)
+    if structure.sources > 1:
+        cross = cross * structure.between(theta, data.source, model.anchor_source)
+        cross = cross + _offset(data.source, model.anchor_source).to(cross)
+    cross = cross + _basis(model.data, model.warp, data.X, model.anchors)  # n x m
+    solved = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
+    prior = structure.variance(theta) + _basis_diagonal(model.data, model.warp, data.X)
+    noise = structure.unpack(theta)[2].exp()[data.source] + data.given
+    noise = noise + (prior - solved.square().sum(0)).clamp_min(0.0)
+    inside = K + (cross / noise[:, None]).mT @ cross
+    model.factor, model.second = factor, torch.linalg.cholesky(inside)
+    weights = torch.cholesky_solve((cross.mT @ (data.y / noise))[:, None], model.second)
+    model.weights = weights[:, 0]
+    model.notes.append(
+        f"{len(data.y)} outcomes: by {len(at)} inducing designs, hyperparameters from a sample"
+    )
+    return model
+
+
+def identify_outliers(model: MetricModel) -> Tensor | None:
+    """More noise for readings that the others contradict; None where there is none.
+
+    A reading is an outlier where its leave-one-out residual is beyond four standard deviations;
+    it gets the noise that makes it ordinary. At most a tenth of the readings.
+    """
+    z = model.left_out.z.abs()
+    far = z > 4.0
+    count = int(far.sum())
+    if not count or count > max(1, len(z) // 10) or len(z) < 8 or model.n != len(z):
+        return None
+    excess = (model.left_out.residual.square() - model.left_out.spread.square()).clamp_min(0.0)
+    return torch.where(far, excess, torch.zeros_like(excess))
+
+

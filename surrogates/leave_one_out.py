@@ -17,22 +17,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from surrogates.warping import Warp
+
 INTERVALS = (50, 80, 95)
 
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Predictions of each outcome from all the others, in the metric's unit.
+    """Predictions of each outcome from all the others.
 
     Attributes:
-        observed: n outcomes.
-        mean: n predicted means.
-        sd: n predicted standard deviations, measurement noise included.
+        observed: n outcomes in the metric's unit.
+        mean: n predicted means in that unit.
+        residual: n standardised outcomes minus their predictions.
+        spread: n predicted standard deviations, standardised, measurement noise included.
+        density: n log densities of the observed outcomes, per unit of the metric.
     """
 
     observed: Tensor
     mean: Tensor
-    sd: Tensor
+    residual: Tensor
+    spread: Tensor
+    density: Tensor
+
+    @property
+    def z(self) -> Tensor:
+        """Residuals in predicted standard deviations."""
+        return self.residual / self.spread
 
     def r2(self) -> float:
         """Share of the squared error removed, against predicting the mean of the other outcomes.
@@ -51,11 +62,11 @@ class LeaveOneOut:
 
     def log_likelihood(self) -> float:
         """Mean log density of the observed outcomes (natural logarithm, per outcome)."""
-        return float(torch.distributions.Normal(self.mean, self.sd).log_prob(self.observed).mean())
+        return float(self.density.mean())
 
     def coverage(self) -> dict[str, float]:
         """Share of outcomes inside their central 50, 80 and 95 % interval."""
-        z = (self.observed - self.mean).abs() / self.sd
+        z = self.z.abs()
         return {
             str(percent): float((z <= math.sqrt(2.0) * _erfinv(percent / 100)).double().mean())
             for percent in INTERVALS
@@ -67,17 +78,23 @@ def _erfinv(p: float) -> float:
 
 
 def leave_one_out(
-    cholesky: Tensor, residual: Tensor, observed: Tensor, scale: float
+    cholesky: Tensor, residual: Tensor, warp: Warp, observed: Tensor, rows: Tensor
 ) -> LeaveOneOut:
     """Leave-one-out predictions from the factor of the noisy covariance.
 
     Args:
         cholesky: n x n lower factor of the covariance of the standardised noisy outcomes.
         residual: n standardised outcomes minus the prior mean.
+        warp: from the metric's unit to standardised outcomes.
         observed: n outcomes in the metric's unit.
-        scale: the metric's units per standardised unit.
+        rows: n booleans: the outcomes to predict (each from all others).
     """
     inverse = torch.cholesky_inverse(cholesky)
     precision = inverse.diagonal()
-    error = (inverse @ residual) / precision
-    return LeaveOneOut(observed, observed - scale * error, scale * precision.rsqrt())
+    error = ((inverse @ residual) / precision)[rows]
+    spread = precision.rsqrt()[rows]
+    observed = observed[rows]
+    standard = warp(observed)
+    mean, _ = warp.moments(standard - error, spread.square())
+    density = torch.distributions.Normal(standard - error, spread).log_prob(standard)
+    return LeaveOneOut(observed, mean, error, spread, density + warp.slope(observed).log())

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from botorch.models import ModelListGP
 from torch import Tensor
 
-from surrogates.gaussian_process import MetricModel, fit_metric
+from surrogates.choosing import RECIPES, fit_metric
+from surrogates.gaussian_process import MetricModel, Outcomes
+
+if TYPE_CHECKING:
+    from surrogates.joint import JointModel
 
 ArrayLike = Tensor | np.ndarray
 
@@ -24,14 +28,20 @@ class Surrogate:
 
     Attributes:
         metrics: m names, in the order of the columns of everything below.
+        models: m models, on features of the unit cube and standardised outcomes.
     """
 
-    def __init__(self, metrics: Sequence[str], models: Sequence[MetricModel]) -> None:
+    def __init__(
+        self, metrics: Sequence[str], models: Sequence[MetricModel], bounds: Tensor
+    ) -> None:
         self.metrics = tuple(metrics)
-        self._models = tuple(models)
-        self.model = ModelListGP(*(m.model for m in models)).eval()
-        reference = models[0].model.train_targets
-        self.dtype, self.device = reference.dtype, reference.device
+        self.models = tuple(models)
+        self._low, self._width = bounds[0], bounds[1] - bounds[0]
+        self.dtype, self.device = bounds.dtype, bounds.device
+
+    def unit(self, X: ArrayLike) -> Tensor:
+        """Raw features, mapped to the unit cube."""
+        return (torch.as_tensor(X, dtype=self.dtype, device=self.device) - self._low) / self._width
 
     def posterior(self, X: ArrayLike) -> tuple[Tensor, Tensor]:
         """Marginal mean and variance of every metric, measurement noise not included.
@@ -42,44 +52,73 @@ class Surrogate:
         Returns:
             Two n x m tensors, in the metrics' units and units squared.
         """
-        X = torch.as_tensor(X, dtype=self.dtype, device=self.device)
-        columns = [m.posterior(X) for m in self._models]
+        unit = self.unit(X)
+        columns = [m.predict(unit) for m in self.models]
         return torch.stack([c[0] for c in columns], -1), torch.stack([c[1] for c in columns], -1)
+
+    def predictive_sd(self, X: ArrayLike) -> Tensor:
+        """Standard deviation of new readings, noise included, of n designs: n x m."""
+        unit = self.unit(X)
+        return torch.stack([m.predictive_sd(unit) for m in self.models], -1)
+
+    def standardise(self, Y: Tensor) -> Tensor:
+        """Outcomes (... x m, in the metrics' units) as the models see them."""
+        columns = [m.warp(Y[..., j]) for j, m in enumerate(self.models)]
+        return torch.stack(columns, -1)
+
+    def restore(self, U: Tensor) -> Tensor:
+        """Standardised outcomes (... x m) in the metrics' units."""
+        return torch.stack([m.warp.inverse(U[..., j]) for j, m in enumerate(self.models)], -1)
+
+    @cached_property
+    def model(self) -> JointModel:
+        """The BoTorch model, on raw features and standardised outcomes."""
+        from surrogates.joint import JointModel
+
+        return JointModel(self.models, self._low, self._width)
 
     @property
     def scales(self) -> Tensor:
         """Standard deviations of the m metrics' outcomes (one where they don't vary)."""
-        return torch.tensor([m.scale for m in self._models], dtype=self.dtype, device=self.device)
+        spreads = [m.warp.spread for m in self.models]
+        return torch.tensor(spreads, dtype=self.dtype, device=self.device)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the posterior can be differentiated by the features."""
+        return all(m.smooth for m in self.models)
 
     def report(self) -> dict[str, dict[str, Any]]:
         """How far each metric's model can be trusted, from leave-one-out predictions.
 
         Returns:
-            For each metric: `n`, `loo_r2` and `loo_log_likelihood` (None where undefined),
+            For each metric: `model` (what was chosen), `tried` (leave-one-out log likelihood of
+            each that was compared), `n`, `loo_r2` and `loo_log_likelihood` (None where undefined),
             `coverage` of the 50, 80 and 95 % intervals, `noise` (a standard deviation in the
-            metric's unit), `converged`, and `informative`: whether the model predicts a left-out
-            outcome better than the mean of the others does. JSON-able.
+            metric's unit), `converged`, `notes`, and `informative`: whether the model predicts a
+            left-out outcome better than the mean of the others does. JSON-able.
         """
-        return {
-            name: _report(model) for name, model in zip(self.metrics, self._models, strict=True)
-        }
+        return {name: _report(model) for name, model in zip(self.metrics, self.models, strict=True)}
 
     def state(self) -> dict[str, Any]:
         """Hyperparameters as JSON, for the `warm_start` of the next fit."""
-        states = {n: m.state() for n, m in zip(self.metrics, self._models, strict=True)}
-        return {"features": self._models[0].model.train_inputs[0].shape[-1], "metrics": states}
+        states = {n: m.state() for n, m in zip(self.metrics, self.models, strict=True)}
+        return {"features": len(self._low), "metrics": states}
 
 
 def _report(model: MetricModel) -> dict[str, Any]:
-    left_out = model.leave_one_out()
+    left_out = model.left_out
     r2, likelihood = left_out.r2(), left_out.log_likelihood()
     return {
+        "model": model.recipe.name,
+        "tried": {name: value for name, value in model.tried.items() if math.isfinite(value)},
         "n": model.n,
         "loo_r2": r2 if math.isfinite(r2) else None,
         "loo_log_likelihood": likelihood if math.isfinite(likelihood) else None,
         "coverage": left_out.coverage(),
-        "noise": model.noise_sd(),
+        "noise": model.warp.spread * model.warp.scale * model.noise**0.5,
         "converged": model.converged,
+        "notes": list(model.notes),
         "informative": math.isfinite(r2) and r2 > 0.0,
     }
 
@@ -112,71 +151,96 @@ def fit_surrogate(
     Y: ArrayLike,
     noise: ArrayLike | None = None,
     *,
-    metrics: Sequence[str],
+    metrics: Sequence[str] | None = None,
     seed: int = 0,
     warm_start: dict[str, Any] | None = None,
     max_iter: int = 75,
     bounds: ArrayLike | None = None,
     guides: Sequence[int | None] | None = None,
+    groups: Sequence[int] | None = None,
+    source: ArrayLike | None = None,
+    recipes: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
 ) -> Surrogate:
-    """Fit one Gaussian process per metric.
+    """Fit one Gaussian process per metric, each by the recipe that its outcomes prefer.
 
     Args:
         X: n x d features of the designs.
         Y: n x m outcomes in the metrics' units; nan = not measured.
         noise: n x m standard errors in the same units; nan = unknown (then inferred). None = all
             unknown.
-        metrics: m names.
+        metrics: m names; by default y0, y1, ...
         seed: makes the fit reproducible.
         warm_start: `Surrogate.state()` of an earlier fit. Ignored where the number of features
             differs, or for a metric that it does not know.
-        max_iter: cap on L-BFGS iterations a metric. Seventy-five lose nothing that can be measured
+        max_iter: cap on L-BFGS iterations of a fit. Seventy-five lose nothing that can be measured
             and save most of the time at fifty features.
         bounds: 2 x d, mapped to the unit cube; by default `feature_bounds(X)`. Give bounds of a
             larger set (all designs within reach) where you have one.
         guides: for each metric the feature that predicts it in its own unit (None = there is none);
             the process then models what that prediction leaves.
+        groups: d numbers: features with one number share a lengthscale. None = each its own.
+        source: n numbers: 0 = what is predicted, 1 and up = other laboratories, materials or levels
+            of theory, from whose shape is learnt. None = all 0.
+        recipes: names of `RECIPES` to choose from; None = what the amount of data allows.
         device: where to compute.
         dtype: double precision unless you know why not.
 
     Raises:
-        ValueError: shapes that do not fit, features that are not finite, a negative standard error,
-            or a metric without a single outcome.
+        ValueError: shapes that do not fit, features or outcomes that are not finite, a negative
+            standard error, an unknown recipe, or a metric without a single outcome of source 0.
     """
     X = torch.as_tensor(X, dtype=dtype, device=device)
     Y = torch.as_tensor(Y, dtype=dtype, device=device)
+    names = tuple(f"y{j}" for j in range(Y.shape[-1])) if metrics is None else tuple(metrics)
     sem = torch.full_like(Y, math.nan) if noise is None else torch.as_tensor(noise).to(Y)
-    if X.ndim != 2 or Y.shape != (len(X), len(metrics)) or sem.shape != Y.shape:
+    if X.ndim != 2 or Y.shape != (len(X), len(names)) or sem.shape != Y.shape:
         raise ValueError(
             f"X is {tuple(X.shape)}, Y {tuple(Y.shape)} and noise {tuple(sem.shape)}: wanted"
-            f" n x d, n x {len(metrics)} and n x {len(metrics)} for metrics {list(metrics)}"
+            f" n x d, n x {len(names)} and n x {len(names)} for metrics {list(names)}"
         )
     if not bool(X.isfinite().all()):
         raise ValueError("a feature is not finite")
-    if bool((sem < 0).any()):
-        raise ValueError("a standard error is negative")
-    box = feature_bounds(X) if bounds is None else torch.as_tensor(bounds)
-    box = box.to(X)
+    if bool(Y.isinf().any()):
+        raise ValueError("an outcome is infinite; nan stands for one that was not measured")
+    if bool((sem < 0).any()) or bool(sem.isinf().any()):
+        raise ValueError("a standard error is negative or infinite")
+    unknown = [name for name in recipes or () if name not in RECIPES]
+    if unknown:
+        raise ValueError(f"no such recipe as {unknown[0]!r}; there are {', '.join(RECIPES)}")
+    where = torch.zeros(len(X), dtype=torch.long, device=device)
+    if source is not None:
+        where = torch.as_tensor(source, dtype=torch.long, device=device)
+        if where.shape != (len(X),) or bool((where < 0).any()):
+            raise ValueError(f"source: wanted {len(X)} numbers of 0 or more")
+    shared = tuple(range(X.shape[1])) if groups is None else tuple(int(g) for g in groups)
+    if len(shared) != X.shape[1] or set(shared) != set(range(max(shared, default=-1) + 1)):
+        raise ValueError(f"groups: wanted {X.shape[1]} numbers from 0 up, none left out")
+    box = (feature_bounds(X) if bounds is None else torch.as_tensor(bounds)).to(X)
+    unit = (X - box[0]) / (box[1] - box[0])
     known: dict[str, Any] = {}
     if warm_start is not None and warm_start.get("features") == X.shape[1]:
         known = warm_start.get("metrics", {})
     models = []
-    for j, metric in enumerate(metrics):
+    for j, metric in enumerate(names):
         rows = Y[:, j].isfinite()
-        if not bool(rows.any()):
+        if not bool((rows & (where == 0)).any()):
             raise ValueError(f"no outcome of {metric} is known: a surrogate needs at least one")
+        guide = None if guides is None else guides[j]
+        outcomes = Outcomes(
+            unit[rows], Y[rows, j], sem[rows, j], _consecutive(where[rows]), shared, guide,
+            1.0 if guide is None else float(box[1, guide] - box[0, guide]),
+        )  # fmt: skip
+        wanted = None if recipes is None else [RECIPES[name] for name in recipes]
+        warm = known.get(metric)
         models.append(
-            fit_metric(
-                X[rows],
-                Y[rows, j],
-                sem[rows, j],
-                box,
-                warm_start=known.get(metric),
-                max_iter=max_iter,
-                seed=seed + j,
-                guide=None if guides is None else guides[j],
-            )
+            fit_metric(outcomes, warm=warm, max_iter=max_iter, seed=seed + j, recipes=wanted)
         )
-    return Surrogate(metrics, models)
+    return Surrogate(names, models, box)
+
+
+def _consecutive(source: Tensor) -> Tensor:
+    """Source numbers without gaps; 0 stays 0."""
+    present = torch.unique(torch.cat([source, source.new_zeros(1)]))
+    return torch.searchsorted(present, source)

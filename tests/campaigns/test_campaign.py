@@ -25,6 +25,7 @@ from campaigns.runner import Interrupted
 from campaigns.spec import load_spec
 from campaigns.spec_environment import version_of
 from campaigns.store.models import Trial
+from loop.stopping import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = {"hardness": "GPa", "cost": "dimensionless", "serial": "dimensionless"}
@@ -497,7 +498,8 @@ def test_what_comes_in_another_unit_is_converted(toy):
 
 
 def test_the_stop_rule_ends_the_run(toy, monkeypatch):
-    monkeypatch.setattr("loop.stopping.stalled", lambda *_: "nothing new in the last 2 trials")
+    verdict = Verdict("stalled", "nothing new in the last 2 trials")
+    monkeypatch.setattr("loop.stopping.stalled", lambda *_, **__: verdict)
     campaign = Campaign.create(toy.write(trials=9, stop="stalled_after: 1"), toy.db)
     result = campaign.run()
     assert result["reason"] == "stalled"
@@ -700,7 +702,8 @@ def test_a_laboratory_is_stopped_as_well(toy, monkeypatch):
 
     monkeypatch.setattr(campaign, "_propose", none)
     assert campaign.run()["message"] == "no new design is left: all are known"
-    monkeypatch.setattr("loop.stopping.stalled", lambda *_: "nothing new")
+    verdict = Verdict("stalled", "nothing new")
+    monkeypatch.setattr("loop.stopping.stalled", lambda *_, **__: verdict)
     assert campaign.run()["reason"] == "stalled"
     assert len(campaign.trials()) == 1
 

@@ -22,7 +22,10 @@ from campaigns.cli_doctor import Check
 from campaigns.templates import template_names
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("init", "validate", "run", "propose", "ingest", "status", "export", "doctor")
+COMMANDS = (
+    "init", "validate", "run", "propose", "explain", "ingest", "status", "export", "backtest",
+    "doctor",
+)  # fmt: skip
 GENERATORS = ("list", "show", "sample", "evaluate", "train")
 HEAVY = ("torch", "botorch", "ax", "pymatgen", "pandas", "scipy", "sqlalchemy", "pint")
 

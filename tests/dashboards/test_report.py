@@ -6,14 +6,17 @@ import base64
 import re
 import shutil
 import subprocess
+from datetime import timedelta
 from html.parser import HTMLParser
 from importlib import metadata
 
 import numpy as np
 import pytest
 from pymatgen.core import Structure
+from sqlalchemy import select
 
 from campaigns.errors import MatloopError, UsageError
+from campaigns.store.models import Trial
 from dashboards.facts import read_facts
 from dashboards.provenance import reproduce
 from dashboards.report import to_report
@@ -409,3 +412,53 @@ def test_the_page_runs_in_a_browser(crystals, tmp_path):
     assert done.stdout.count('data-sort="n"><span tabindex="0" role="button">') >= 4
     assert "12 of 12 trials" in done.stdout
     assert "CONSOLE" not in done.stderr
+
+
+# Why, and what was learnt
+
+
+def test_why_each_trial_was_proposed_and_what_was_learnt(handmade, page_of):
+    made = handmade(RANGES)
+    rng = np.random.default_rng(0)
+    for n in range(14):
+        x = float(rng.uniform(900, 1500))
+        made.add(
+            {"temperature": x, "pressure": 1.0 + n, "atmosphere": ("air", "argon")[n % 2]},
+            {"hardness": 0.01 * x},
+            predicted={"hardness": (10.0, 1.0)},
+            name=f"design {n}",
+            notes={"why": {"text": f"Since {EVIL} of design {n}."}},
+        )
+    page = page_of(made.campaign)
+    assert f"Since {EVIL} of design 3." in page.text
+    assert EVIL not in page.raw
+    assert "What the campaign has learnt" in page.text
+    assert "Hardness depends most on temperature" in page.text
+    assert "design 5 (trial 5)" in page.text or "(trial " in page.text
+
+
+def test_what_was_learnt_where_the_generator_is_no_more(handmade, page_of):
+    gone = {
+        "campaign": "gone",
+        "space": {"crystal": {"latent": "./nowhere.safetensors"}},
+        "objectives": {"hardness": {"goal": "maximize", "unit": "GPa"}},
+        "evaluate": {"with": "lab"},
+    }
+    made = handmade(gone)
+    made.add({"crystal": {"cif": "data_x"}}, {"hardness": 1.0}, name="X")
+    assert "What was learnt could not be worked out here: " in page_of(made.campaign).text
+
+
+def test_a_campaign_that_paused_says_so(handmade, page_of):
+    made = handmade({**RANGES, "stop": {"target_met": {"hardness": 5}, "then": "ask"}})
+    made.add({"temperature": 950, "pressure": 1, "atmosphere": "air"}, {"hardness": 9.0})
+    with made.campaign.store.write() as session:  # by hand, trials end a little after now
+        (trial,) = session.scalars(select(Trial)).all()
+        trial.ended -= timedelta(minutes=1)
+    assert made.campaign.run()["reason"] == "paused"
+    text = page_of(made.campaign).text
+    assert "The campaign paused, and asks whether to go on: trial 0 meets the target" in text
+    made.campaign.run(go_on=True)
+    text = page_of(made.campaign).text
+    assert "asks whether to go on" not in text
+    assert "Gone on in spite of" in text

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from generators.base import EncodeError
-from loop import ChoiceAxis, DesignSpace, LatentAxis, RangeAxis
+from loop import ChoiceAxis, DesignSpace, LatentAxis, LinearConstraint, RangeAxis
 
 
 @pytest.fixture
@@ -107,6 +107,30 @@ def test_jitter_keeps_the_normal_prior() -> None:
     for _ in range(5):
         codes = axis.jitter(codes, np.full(20000, 0.5), rng)
     assert codes.std() == pytest.approx(1.0, abs=0.02)
+
+
+def test_constraints_beside_a_latent_axis(space: DesignSpace) -> None:
+    coupled = DesignSpace(
+        space.axes, (LinearConstraint({"temperature": 0.01, "layers": 1}, "==", 14),)
+    )
+    for design in designs(coupled, 100):
+        assert design["temperature"] / 100 + design["layers"] == pytest.approx(14, abs=1e-4)
+    rng = np.random.default_rng(0)
+    codes = coupled.prior(50, rng)
+    wild = codes + rng.standard_normal(codes.shape)
+    moved = coupled.project(wild)
+    assert coupled.allowed(moved).all()
+    np.testing.assert_array_equal(moved[:, :6], wild[:, :6])
+    assert not coupled.allowed(wild).all()
+    assert not coupled.allowed(np.full((1, coupled.width), np.nan)).any()
+    assert coupled.allowed(coupled.jitter(codes, np.full(50, 0.3), rng)).all()
+    assert not coupled.direct
+    assert coupled.size is None
+    with pytest.raises(TypeError, match="point"):
+        coupled.features_at(codes)
+    # Feature columns: six of the generator's, three ranges, one choice of three.
+    assert coupled.feature_groups == (*range(10), 9, 9)
+    assert coupled.smooth == ((6, 6), (7, 7))
 
 
 def test_mixing_takes_from_both_parents(space: DesignSpace) -> None:

@@ -1,0 +1,138 @@
+"""The stop rules of a campaign: what its store says to `loop.stopping`, and a person's answers.
+
+The store is the only memory. A verdict is found anew from the trials whenever it is asked for; what
+the store keeps is that a person was told of it (an event ``run_paused``, or ``run_ended`` with the
+rules) and went on all the same (``run_resumed``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from campaigns import records
+from campaigns.store.models import Event, Trial
+from campaigns.store.store import record
+
+if TYPE_CHECKING:
+    from campaigns.campaign import Campaign
+    from loop.stopping import Recorded, Verdict
+
+
+def standing(campaign: Campaign) -> list[Verdict]:
+    """The verdicts that stand on what is in the store; none while the campaign should go on."""
+    rules = campaign.spec.stop_rules()
+    if rules is None:
+        return []
+    from loop.stopping import judge
+
+    with campaign.store.read() as session:
+        recorded = _recorded(session, campaign._row.id, campaign.goals.metrics)
+    return judge(campaign.goals, rules, recorded)
+
+
+def tell(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Verdicts as an event has them."""
+    told = [{"rule": v.rule, "message": v.message, "data": v.data} for v in verdicts]
+    return {"verdicts": records.plain(told)}
+
+
+def ask(session: Session, campaign: Campaign, verdicts: Sequence[Verdict]) -> None:
+    """Write the question whether to go on, inside the caller's transaction."""
+    record(
+        session, campaign._row.id, "run_paused", **tell(verdicts),
+        question=f"{sentence(verdicts)}: go on all the same?",
+        answer=f"`matloop run {campaign.name} --go-on` goes on; without an answer it stays as it "
+        "is",
+    )  # fmt: skip
+
+
+def sentence(verdicts: Sequence[Verdict]) -> str:
+    """What the rules found, in a sentence."""
+    return "; ".join(verdict.message for verdict in verdicts)
+
+
+def go_on(session: Session, campaign_id: int) -> list[str]:
+    """Write a person's answer to the verdict that was told last, inside the caller's transaction.
+
+    A verdict that nobody was told of is not overruled: so the command that answers can be killed
+    and given again.
+
+    Returns:
+        The rules that are overruled; none where no verdict is open.
+    """
+    told = session.scalar(
+        select(Event)
+        .where(Event.campaign_id == campaign_id, Event.kind.in_(("run_ended", "run_resumed")))
+        .order_by(Event.id.desc())
+        .limit(1)
+    )
+    verdicts = told.payload.get("verdicts") if told is not None and told.kind == "run_ended" else ()
+    rules = [verdict["rule"] for verdict in verdicts or ()]
+    if rules:
+        record(session, campaign_id, "run_resumed", rules=rules, overruled=verdicts)
+    return rules
+
+
+def open_question(session: Session, campaign_id: int) -> dict[str, Any] | None:
+    """What a paused campaign asks: ``question``, ``answer``, ``verdicts``, ``time``; or None."""
+    last = session.scalars(
+        select(Event)
+        .where(
+            Event.campaign_id == campaign_id,
+            Event.kind.in_(("run_ended", "run_paused", "run_resumed")),
+        )
+        .order_by(Event.id.desc())
+        .limit(2)
+    ).all()
+    # a pause is followed by the end of its run, in one transaction
+    for event in last:
+        if event.kind == "run_paused":
+            return {**event.payload, "time": event.time.isoformat()}
+        if event.kind == "run_resumed" or event.payload.get("reason") != "paused":
+            return None
+    return None
+
+
+def _recorded(session: Session, campaign_id: int, metrics: Sequence[str]) -> Recorded:
+    from loop.stopping import Batch, Recorded
+
+    trials = records.trials_of(session, campaign_id)
+    ended = sorted(
+        ((t.ended, t.index, t) for t in trials if t.ended and t.status != "abandoned"),
+        key=lambda item: item[:2],
+    )
+    means, _ = records.outcomes([t for *_, t in ended], metrics)
+    events = session.scalars(
+        select(Event)
+        .where(
+            Event.campaign_id == campaign_id,
+            Event.kind.in_(("trials_proposed", "run_resumed")),
+        )
+        .order_by(Event.id)
+    ).all()
+    known = {t.index: t for t in trials if t.status != "abandoned"}
+    batches: list[Batch] = []
+    answered: dict[str, float] = {}
+    for event in events:
+        at = event.time.astimezone(UTC).timestamp()
+        if event.kind == "run_resumed":
+            answered |= dict.fromkeys(event.payload["rules"], at)
+            continue
+        batch = [known[index] for index in event.payload["trials"] if index in known]
+        if batch:
+            done = all(trial.status in ("completed", "failed") for trial in batch)
+            batches.append(Batch([_expected(t) for t in batch], done, at))
+    times = [time.astimezone(UTC).timestamp() for time, *_ in ended]
+    return Recorded([index for _, index, _ in ended], means, times, batches, answered)
+
+
+def _expected(trial: Trial) -> float | None:
+    """What a trial was expected to gain when it was proposed."""
+    notes = trial.provenance.get("notes")
+    gain = notes.get("expected_gain") if isinstance(notes, Mapping) else None
+    return None if gain is None else float(gain)

@@ -1,0 +1,88 @@
+"""An axis that is the latent space of a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from generators.base import Generator
+from loop.axes.base import Axis
+
+
+@dataclass(frozen=True)
+class LatentAxis(Axis):
+    """The latent space of a generator; a value is whatever the generator designs."""
+
+    name: str
+    generator: Generator
+
+    @property
+    def width(self) -> int:
+        """Latent dimensions."""
+        return self.generator.dim
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The generator's."""
+        return tuple(f"{self.name}.{f}" for f in self.generator.feature_names)
+
+    @property
+    def direct(self) -> bool:
+        """No: features are those of the decoded design, never of the code it came from."""
+        return False
+
+    def features(self, values: Sequence[Any]) -> np.ndarray:
+        """The generator's features."""
+        return np.asarray(self.generator.features(values).detach().cpu(), dtype=np.float64)
+
+    def sample(self, n: int, seed: int) -> list[Any | None]:
+        """The generator's samples."""
+        return self.generator.sample(n, seed=seed)
+
+    def prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Standard normal."""
+        return rng.standard_normal((n, self.width))
+
+    def encode(self, values: Sequence[Any]) -> np.ndarray:
+        """Latent vectors."""
+        return np.asarray(self.generator.encode(values).detach().cpu(), dtype=np.float64)
+
+    def decode(self, codes: np.ndarray, seed: int) -> list[Any | None]:
+        """Designs of latent vectors."""
+        import torch
+
+        return self.generator.decode(torch.as_tensor(codes, dtype=torch.float64), seed=seed)
+
+    def jitter(self, codes: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A step that leaves the normal prior as it is.
+
+        Plain noise would push codes out to where the decoder has never been; this is the
+        preconditioned Crank-Nicolson step (Cotter et al., Statistical Science 28, 2013).
+        """
+        step = scale[:, None]
+        return np.sqrt(1.0 - step**2) * codes + step * rng.standard_normal(codes.shape)
+
+    def to_json(self, value: Any) -> Any:
+        """As the generator writes it."""
+        return self.generator.to_json(value)
+
+    def from_json(self, data: Any) -> Any:
+        """As the generator reads it."""
+        return self.generator.from_json(data)
+
+    def same(self, a: Any, b: Any) -> bool:
+        """Whether the generator takes them for one material."""
+        return self.generator.same(a, b)
+
+    def describe(self, value: Any) -> str:
+        """The generator's short name."""
+        return self.generator.describe(value)
+
+    def key(self, value: Any) -> Hashable:
+        """The reduced formula of a crystal, nothing for other designs."""
+        from pymatgen.core import Structure
+
+        return value.composition.reduced_formula if isinstance(value, Structure) else None
