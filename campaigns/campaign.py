@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from campaigns import __version__, records
+from campaigns import __version__, fidelities, preferences, records
 from campaigns.errors import MatloopError, UsageError
 from campaigns.ingestion import Summary, already_in, content_key, take_in
 from campaigns.store import Store
@@ -37,10 +38,12 @@ from campaigns.store.models import (
 from campaigns.store.store import record, strict_json
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from campaigns.results_file import Reading
     from campaigns.spec import Spec
+    from loop.fidelities import Left
     from loop.problem import Problem
     from loop.proposal import Candidate, History, Proposal
 
@@ -254,35 +257,49 @@ class Campaign:
         if n < 1:
             raise UsageError("propose one trial or more", where=f"-n {n}")
         with self.store.runner_lock(self._row):
-            left = self.spec.budget.trials - self._counted()
-            if left < 1:
+            left = self._left()
+            assert left.trials is not None
+            if left.trials < 1 or not fidelities.pays(self.spec, left):
+                what, key = f"{self.spec.budget.trials} trials", "trials"
+                if left.trials >= 1:
+                    what, key = f"a cost of {self.spec.cost_budget:g}", "cost"
                 raise UsageError(
-                    f"the budget of {self.spec.budget.trials} trials is spent",
+                    f"the budget of {what} is spent",
                     where=self.name,
                     unchanged="the campaign",
-                    hint="raise budget.trials in the spec and `matloop run` it",
+                    hint=f"raise budget.{key} in the spec and `matloop run` it",
                 )
-            new = self._propose(min(n, left))
+            new = self._propose(min(n, left.trials), left)
         with self.store.read() as session:
             trials = records.trials_of(session, self._row.id)
             return [records.trial_dict(t) for t in trials if t.index in new]
 
-    def _propose(self, n: int, computing: Callable[[], Any] | None = None) -> list[int]:
+    def _propose(
+        self, n: int, left: Left | None = None, computing: Callable[[], Any] | None = None
+    ) -> list[int]:
         """Propose and store n trials; the caller holds the runner's lock.
 
         Args:
             n: How many.
+            left: Of the budget.
             computing: Makes a context for the long computation, in which the runner lets itself be
                 interrupted.
         """
         from contextlib import nullcontext
 
-        from loop.proposal import propose
+        from campaigns.transfer import with_earlier
+        from loop.proposal import ProposalSettings, propose
+
+        settings = ProposalSettings(strategy=self.spec.acquisition)
 
         history, count, warm_start = self._history()
         seed = derived_seed(self.spec.seed, count)
         with computing() if computing else nullcontext():
-            proposal = propose(self.problem, history, n, seed, warm_start=warm_start)
+            history, notes = with_earlier(self, history)
+            proposal = propose(
+                self.problem, history, n, seed, warm_start=warm_start, settings=settings, left=left
+            )
+        proposal = replace(proposal, notes=[*notes, *proposal.notes])
         if not proposal.candidates:
             raise NoDesign(
                 "no new design was found",
@@ -294,6 +311,7 @@ class Campaign:
         return self._keep(proposal, count, seed)
 
     def _history(self) -> tuple[History, int, dict[str, Any] | None]:
+        """All that was tried, at every fidelity; the number of trials; a warm start."""
         from loop.proposal import History
 
         with self.store.read() as session:
@@ -306,6 +324,7 @@ class Campaign:
             )
             # A surrogate of another space has other features: the next one begins anew.
             warm_start = fit.warm_start if fit and self._since_changed(session, fit) else None
+            ranked = preferences.standing(session, self._row.id)
         # Abandoned trials stay in, with nothing measured: so that they are not proposed again.
         known = [t for t in trials if t.status not in ("candidate", "running")]
         pending = [t for t in trials if t.status in ("candidate", "running")]
@@ -314,10 +333,16 @@ class Campaign:
         means, sems = records.outcomes(known, self.problem.metrics)
         history = History(
             designs=[self.design(t.design) for t in known],
+            source=np.array([fidelities.source_of(self.spec, t) for t in known], dtype=int),
+            pending_source=np.array(
+                [fidelities.source_of(self.spec, t) for t in pending], dtype=int
+            ),
             outcomes=means,
             sem=sems,
             failed=np.array([t.status == "failed" for t in known], dtype=bool),
             pending=[self.design(t.design) for t in pending],
+            members=[_member(t) for t in known],
+            preferences=preferences.rows(ranked, known, self._of_goals(known)),
         )
         return history, len(trials), warm_start
 
@@ -386,6 +411,7 @@ class Campaign:
                     status="candidate",
                     attempt=0,
                     design=records.plain(self.problem.space.to_json(candidate.design)),
+                    fidelity=candidate.fidelity,
                     provenance=self._provenance(candidate, versions, seed, software),
                     generator_version_id=generator_id,
                     surrogate_fit_id=fit_id,
@@ -456,7 +482,7 @@ class Campaign:
             designs = [(t.index, t.provenance.get("name"), t.design) for t in trials]
             readings = read_results(
                 Path(source), trials={t.index for t in trials}, units=units,
-                known=known_columns(self.spec, designs),
+                known=known_columns(self.spec, designs), fidelities=tuple(self.spec.fidelities),
             )  # fmt: skip
         else:
             name, readings = "readings", list(source)
@@ -543,7 +569,7 @@ class Campaign:
         from loop.front import pareto_mask
 
         trials = self._trials()
-        means, _ = records.outcomes(trials, self.goals.metrics)
+        means = fidelities.outcomes_that_count(self.spec, trials, self.goals.metrics)
         return records.trials_frame(trials, self._metrics)[pareto_mask(self.goals, means)]
 
     def trial(self, index: int) -> dict[str, Any]:
@@ -641,15 +667,16 @@ class Campaign:
 
         Returns:
             campaign, database, created, budget, counts (by status), counted (trials that the budget
-            counts), best (by metric of an objective: value, unit, goal, trial; only feasible
+            counts), cost (spent, budget, unit; None without fidelities), best (by metric of an
+            objective: value, unit, goal, trial; only feasible
             trials), hypervolume (None for one objective or before the first feasible trial), front
             (trials), question (of a campaign that paused to ask whether to go on: question, answer,
-            verdicts, time; else None), last_events.
+            verdicts, time; else None), preferences (as `preferences`), last_events.
         """
         from loop.front import counts, hypervolume, pareto_mask, utilities
 
         trials = self._trials()
-        means, _ = records.outcomes(trials, self.goals.metrics)
+        means = fidelities.outcomes_that_count(self.spec, trials, self.goals.metrics)
         usable = counts(self.goals, means)
         gains = utilities(self.goals, means)
         best = {}
@@ -671,12 +698,82 @@ class Campaign:
             "budget": self.spec.budget.trials if budget is None else budget,
             "counts": by_status,
             "counted": len(trials) - by_status["abandoned"],
+            "cost": fidelities.cost_status(self.spec, trials),
             "best": best,
             "hypervolume": float(hypervolume(self.goals, means)) if several else None,
             "front": [trials[row].index for row in pareto_mask(self.goals, means).nonzero()[0]],
             "question": self._question(),
+            "preferences": self.preferences(),
             "last_events": self.events(last=5),
         }  # fmt: skip
+
+    def preferences(self) -> dict[str, Any]:
+        """What a person said of pairs of trials: ``count``, ``used``, ``pairs``.
+
+        ``used`` is whether there are enough to say what is proposed; each of ``pairs`` has the
+        ``better`` and the ``worse`` trial.
+        """
+        with self.store.read() as session:
+            return preferences.status(session, self)
+
+    def prefer(self, better: int, worse: int) -> dict[str, Any]:
+        """Keep a person's word that one completed trial is better than another.
+
+        The same word twice is once; the opposite of an earlier one takes its place, and both stay
+        in the store.
+
+        Returns:
+            ``changed``: whether it was new; ``replaced``: whether it contradicts an earlier one.
+
+        Raises:
+            UsageError: The two cannot be compared.
+        """
+        return preferences.prefer(self, better, worse)
+
+    def classified(
+        self, designs: Sequence[Mapping[str, Any]] | None = None, certainty: float = 0.95
+    ) -> pd.DataFrame:
+        """On which side of the levels designs are: the result of a campaign for a contour.
+
+        Args:
+            designs: As `trial` gives them; default: all there are where they can be counted and are
+                few, else a sample of the space.
+            certainty: Probability from which on a side is said to be known.
+
+        Returns:
+            A row a design: ``name``, ``design`` (JSON), and for each level ``METRIC`` (above,
+            below or unsure) and ``METRIC_above``, the probability of being above it.
+
+        Raises:
+            UsageError: No objective is a level, or nothing was measured yet.
+            MatloopError: A design cannot be read.
+        """
+        import pandas as pd
+
+        from loop.level import classified
+
+        history, *_ = self._history()
+        asked = None if designs is None else [self.design(d) for d in designs]
+        try:
+            found = classified(
+                self.problem, history, asked, certainty=certainty, seed=self.spec.seed
+            )
+        except ValueError as error:
+            raise UsageError("nothing can be classified", where=self.name, why=str(error)) from None
+        space = self.problem.space
+        columns: dict[str, Any] = {
+            "name": [space.describe(d) for d in found.designs],
+            "design": [records.plain(space.to_json(d)) for d in found.designs],
+        }
+        for contour in found.contours:
+            columns[contour.metric] = contour.sides
+            columns[f"{contour.metric}_above"] = contour.above
+        return pd.DataFrame(columns)
+
+    def _of_goals(self, trials: Sequence[Trial]) -> np.ndarray:
+        """What counts as measured of the objectives of n trials: n x k."""
+        metrics = [objective.metric for objective in self.goals.objectives]
+        return fidelities.outcomes_that_count(self.spec, trials, metrics)
 
     def _question(self) -> dict[str, Any] | None:
         from campaigns.stopping import open_question
@@ -691,6 +788,11 @@ class Campaign:
     def _trials(self) -> list[Trial]:
         with self.store.read() as session:
             return records.trials_of(session, self._row.id)
+
+    def _left(self, budget: int | None = None) -> Left:
+        """What is left of the budget; of trials, of this one in place of the spec's."""
+        trials = self.spec.budget.trials if budget is None else budget
+        return fidelities.left(self.spec, self._trials(), trials)
 
     def _counted(self) -> int:
         with self.store.read() as session:
@@ -727,6 +829,13 @@ class Campaign:
 
 class NoDesign(MatloopError):
     """The search found no new design that passes the screen."""
+
+
+def _member(trial: Trial) -> str | None:
+    """Which member of a hedge proposed a trial."""
+    notes = trial.provenance.get("notes")
+    member = notes.get("member") if isinstance(notes, Mapping) else None
+    return None if member is None else str(member)
 
 
 def derived_seed(seed: int, *counters: int) -> int:

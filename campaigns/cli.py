@@ -22,6 +22,7 @@ from campaigns.cli_explain import explain
 from campaigns.cli_generators import generators
 from campaigns.cli_options import Json, UnusedDb, flow
 from campaigns.cli_output import begin, current
+from campaigns.cli_prefer import prefer
 from campaigns.errors import MatloopError, UsageError
 
 START, GO, LOOK = "Begin", "A campaign", "Look and check"
@@ -93,6 +94,7 @@ def validate(
     """Check a spec; name every mistake, and what would be right."""
     out = begin("validate", json)
     from campaigns.spec import load_spec
+    from campaigns.spec_models import Target
 
     read = load_spec(spec)
     units = read.metric_units()
@@ -100,6 +102,8 @@ def validate(
         f"to {o.goal} {m} ({units[m]})"
         if isinstance(o.goal, str)
         else f"{m} at {o.goal.target:g} {units[m]}"
+        if isinstance(o.goal, Target)
+        else f"where {m} crosses {o.goal.level:g} {units[m]}"
         for m, o in read.objectives.items()
     )
     bounds = f"; respects {', '.join(read.constraints)}" if read.constraints else ""
@@ -112,7 +116,7 @@ def validate(
     )
 
 
-for command in (run, propose, explain, ingest, status, export):
+for command in (run, propose, explain, ingest, prefer, status, export):
     app.command(rich_help_panel=GO)(command)
 app.add_typer(generators, rich_help_panel=LOOK)
 app.command(rich_help_panel=LOOK)(backtest)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from campaigns.spec_models import MOST_TRIALS
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
@@ -54,6 +56,12 @@ def counted(status: Mapping[str, Any]) -> str:
         if n
     ]
     told = f"{status['counted']} of {plural(status['budget'], 'trial')}"
+    if (cost := status.get("cost")) is not None:
+        unit = f" {cost['unit']}" if cost["unit"] else ""
+        of = "" if cost["budget"] is None else f" of {cost['budget']:g}"
+        told += f", at a cost of {cost['spent']:g}{of}{unit}"
+        if cost["budget"] is not None and status["budget"] == MOST_TRIALS:
+            told = f"{plural(status['counted'], 'trial')}{told[told.index(','):]}"
     return f"{told}: {', '.join(counts)}" if counts else told
 
 
@@ -77,10 +85,14 @@ def campaign_parts(
     status: Mapping[str, Any], trials: pd.DataFrame, spec: Spec
 ) -> list[RenderableType]:
     """A campaign in full: where it stands, what it found, what failed."""
+    from campaigns import preferences
+
     parts: list[RenderableType] = [f"{status['campaign']}: {counted(status)}"]
     if status["question"]:
         parts.append(f"paused: {status['question']['question']}")
         parts.append(f"        {status['question']['answer']}")
+    if said := preferences.sentence(status["preferences"]):
+        parts.append(said)
     if status["best"]:
         parts.append(f"best: {best(status, spec)}")
     elif status["counts"]["completed"]:
@@ -111,11 +123,13 @@ def front_table(front: pd.DataFrame, units: Mapping[str, str]) -> RenderableType
 def candidates_table(trials: Sequence[Mapping[str, Any]], units: Mapping[str, str]) -> Table:
     """Candidates with what the surrogate predicts of them."""
     metrics = [titled(metric, unit) for metric, unit in units.items()]
-    made = table("trial", "design", *metrics, "method", numeric=["trial", *metrics])
+    named = ["fidelity"] if any(trial.get("fidelity") for trial in trials) else []
+    made = table("trial", "design", *named, *metrics, "method", numeric=["trial", *metrics])
     for trial in trials:
         told = trial["provenance"]
         predicted = [_predicted(told["prediction"].get(metric)) for metric in units]
-        made.add_row(str(trial["trial"]), trial["name"], *predicted, told["method"])
+        at = [trial.get("fidelity") or ""] if named else []
+        made.add_row(str(trial["trial"]), trial["name"], *at, *predicted, told["method"])
     return made
 
 

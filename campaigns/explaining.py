@@ -47,6 +47,7 @@ def learnt(campaign: Campaign) -> dict[str, Any]:
     Raises:
         MatloopError: A generator cannot be loaded, or a design cannot be read.
     """
+    from loop.fidelities import only_target
     from loop.learnt import review
 
     try:
@@ -59,7 +60,9 @@ def learnt(campaign: Campaign) -> dict[str, Any]:
             unchanged="the campaign",
             hint="was it written with the generator that is installed now?",
         ) from error
+    history, rows = only_target(campaign.problem, history)
     known = [t for t in campaign._trials() if t.status not in ("candidate", "running")]
+    known = [known[i] for i in rows if i < len(known)]
     names = None
     if len(known) == len(history.designs):
         names = [f"{t.provenance.get('name') or 'a design'} (trial {t.index})" for t in known]

@@ -122,9 +122,11 @@ def to_csv(campaign: Campaign, out: Path) -> Path:
     front = set(campaign.front().index)
     crystals = _write_crystals(campaign, trials, out)
     kinds = sorted({kind for files in crystals.values() for kind in files})
+    named = ["fidelity"] if campaign.spec.fidelities else []
     columns = [
         "trial",
         "status",
+        *named,
         *(with_unit(name, c.unit or "") for name, c in known.items()),
         *kinds,
     ]
@@ -140,7 +142,8 @@ def to_csv(campaign: Campaign, out: Path) -> Path:
     lines.writerow(columns)
     for trial in trials:
         told, index = trial["provenance"], trial["trial"]
-        row = [index, trial["status"], *(column.values.get(index) for column in known.values())]
+        at = [trial["fidelity"]] if named else []
+        row = [index, trial["status"], *at, *(column.values.get(index) for column in known.values())]
         row += [crystals.get(index, {}).get(kind) for kind in kinds]
         for metric in units:
             measured = trial["observations"].get(metric, {})
@@ -177,7 +180,8 @@ def to_json(campaign: Campaign, out: Path) -> Path:
         "observations": [
             {
                 "id": o.id, "trial": row.index, "metric": o.metric, "mean": o.mean, "sem": o.sem,
-                "unit": o.unit, "source": o.source, "time": o.time.isoformat(),
+                "unit": o.unit, "fidelity": o.fidelity, "source": o.source,
+                "time": o.time.isoformat(),
                 "supersedes": o.supersedes_id,
             }
             for row in rows

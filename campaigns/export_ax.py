@@ -6,7 +6,8 @@ of numbers and a choice for each column of text (that amounts add up, and that r
 table, Ax cannot be told); an objective with a target is the distance from it, to be minimised; a
 threshold of one objective among several is an objective threshold; a trial is a trial of the same
 number, in the same state, whose arm is named after its design; its provenance is metadata of its
-generator run. Ax knows no units: they are in the experiment's description and in each trial's
+generator run. What was measured at a fidelity that is not sought is a tracking metric,
+`METRIC_at_FIDELITY`. Ax knows no units: they are in the experiment's description and in each trial's
 metadata.
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from campaigns import __version__, records
 from campaigns.errors import MatloopError
+from campaigns.fidelities import counting
 from campaigns.spec_axes import CompositionAxis, LatentAxis, PoolAxis
 from campaigns.spec_changes import in_space
 
@@ -71,8 +73,10 @@ def ax_client(campaign: Campaign) -> Client:
     client.configure_tracking_metrics(sorted(others))
     # Ax's analyses want to be told how Ax would go on; its own default, from the trials there are.
     client.configure_generation_strategy(initialize_with_center=False)
-    for trial, latent in zip(trials, latents, strict=True):
-        _add(client, problem, trial, _point(campaign, trial, latent))
+    counts = counting(campaign.spec, campaign._trials())
+    for trial, latent, sought in zip(trials, latents, counts, strict=True):
+        shown = trial if sought else {**trial, "observations": _of_fidelity(trial)}
+        _add(client, problem, shown, _point(campaign, trial, latent))
     return client
 
 
@@ -289,6 +293,12 @@ def _add(
             new.mark_failed(reason=trial["failure"])
         elif status == "completed":
             client.complete_trial(new.index, _data(problem, trial["observations"]))
+
+
+def _of_fidelity(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Observations that are not of what is sought, under names of their own."""
+    at = re.sub(r"\W", "_", trial["fidelity"] or "lower_fidelity")
+    return {f"{metric}_at_{at}": told for metric, told in trial["observations"].items()}
 
 
 def _data(

@@ -135,13 +135,15 @@ def is_crystal(value: Any) -> bool:
 
 def _table(spec: Spec, trials: Sequence[Mapping[str, Any]]) -> str:
     known = known_columns(spec, [(t["trial"], t["name"], t["design"]) for t in trials])
+    named = tuple(spec.fidelities)
     _, *results = header(spec.metric_units())
     names = [with_unit(name, column.unit or "") for name, column in known.items()]
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["trial", *names, *results])
+    lines.writerow(["trial", *(["fidelity"] if named else []), *names, *results])
     for trial in trials:
         values = (column.values.get(trial["trial"]) for column in known.values())
         shown = [f"{v:.7g}" if isinstance(v, float) else v for v in values]
-        lines.writerow([trial["trial"], *shown, *("" for _ in results)])
+        fidelity = [trial["fidelity"]] if named else []
+        lines.writerow([trial["trial"], *fidelity, *shown, *("" for _ in results)])
     return text.getvalue()

@@ -102,7 +102,7 @@ def observe(
         return "repeated"
     trial.observations.append(
         Observation(
-            metric=metric, mean=mean, sem=sem, unit=unit, source=source,
+            metric=metric, mean=mean, sem=sem, unit=unit, source=source, fidelity=trial.fidelity,
             supersedes_id=before.id if before else None,
         )
     )  # fmt: skip
@@ -149,6 +149,13 @@ def take_in(
     touched: dict[int, list[str]] = {}
     for reading in readings:
         trial = trials[reading.trial]
+        if reading.fidelity is not None and reading.fidelity != trial.fidelity:
+            # It was tried at another fidelity than was proposed: that is the trial's, then.
+            record(
+                session, campaign_id, "trial_fidelity", trial=trial.index,
+                proposed=trial.fidelity, tried=reading.fidelity, source=name,
+            )  # fmt: skip
+            trial.fidelity = reading.fidelity
         if reading.mean is None:
             if trial.status == "failed":
                 summary.repeated += 1
@@ -219,6 +226,10 @@ def _check(
                         "correct its values, or give it up in Python: "
                         f"Campaign.abandon({reading.trial}, reason)")
             )  # fmt: skip
+        elif _contradicts(reading, trial):
+            what = f"it was measured at {trial.fidelity or 'no fidelity'}, not {reading.fidelity}"
+            hint = "another fidelity of the same design is another trial: propose it"
+            problems.append(Problem(where, what, hint))
         if reading.mean is not None:
             problems += _check_value(reading, reading.mean, metric_units, where)
         elif reading.status != "failed":
@@ -232,14 +243,25 @@ def _check(
         raise InputErrors(problems, name, UNCHANGED)
 
 
+def _contradicts(reading: Reading, trial: Trial) -> bool:
+    """Whether a reading is of another fidelity than what the store has of its trial."""
+    if reading.fidelity is None or reading.fidelity == trial.fidelity:
+        return False
+    return bool(trial.observations) or trial.status == "failed"
+
+
 def _check_value(
     reading: Reading, mean: float, metric_units: Mapping[str, str], where: str
 ) -> list[Problem]:
+    from loop.evaluators.base import LARGEST
+
     if reading.metric not in metric_units:
         known = ", ".join(metric_units)
         return [Problem(where, f"the spec has no metric {reading.metric!r}", f"it has {known}")]
     if not math.isfinite(mean):
         return [Problem(where, f"{reading.metric} is {mean}, not a finite number")]
+    if abs(mean) > LARGEST:
+        return [Problem(where, f"{reading.metric} is {mean}, which cannot be", "is a digit lost?")]
     if reading.sem is not None and not (math.isfinite(reading.sem) and reading.sem >= 0):
         return [Problem(where, f"the standard error {reading.sem} of {reading.metric} cannot be")]
     if not units.compatible(reading.unit, metric_units[reading.metric]):

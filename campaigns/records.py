@@ -63,6 +63,7 @@ def trial_dict(trial: Trial) -> dict[str, Any]:
         "status": trial.status,
         "name": trial.provenance.get("name"),
         "design": trial.design,
+        "fidelity": trial.fidelity,
         "provenance": trial.provenance,
         "observations": {
             metric: {"mean": o.mean, "sem": o.sem, "unit": o.unit, "source": o.source}
@@ -89,7 +90,7 @@ def event_dict(event: Event) -> dict[str, Any]:
 def trials_frame(trials: Sequence[Trial], metrics: Sequence[str]) -> pd.DataFrame:
     """One row a trial, indexed by ``trial``.
 
-    Columns: status, name, method, acquisition, feasibility, seed, attempt, failure, created,
+    Columns: status, name, fidelity, method, acquisition, feasibility, seed, attempt, failure, created,
         started, ended, design
     (JSON); then for each metric its current mean under its own name (nan = not measured),
     ``<metric>_sem``, and what was predicted before: ``<metric>_predicted`` and
@@ -105,6 +106,7 @@ def trials_frame(trials: Sequence[Trial], metrics: Sequence[str]) -> pd.DataFram
             "trial": trial.index,
             "status": trial.status,
             "name": told.get("name"),
+            "fidelity": trial.fidelity,
             "method": told.get("method"),
             "acquisition": _number(told.get("acquisition")),
             "feasibility": _number(told.get("feasibility")),
@@ -125,7 +127,7 @@ def trials_frame(trials: Sequence[Trial], metrics: Sequence[str]) -> pd.DataFram
             row[f"{metric}_predicted_sd"] = _number(expected.get("sd"))
         rows.append(row)
     fixed = [
-        "trial", "status", "name", "method", "acquisition", "feasibility", "seed", "attempt",
+        "trial", "status", "name", "fidelity", "method", "acquisition", "feasibility", "seed", "attempt",
         "failure", "created", "started", "ended", "design",
     ]  # fmt: skip
     endings = ("", "_sem", "_predicted", "_predicted_sd")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from campaigns import units
 from campaigns.errors import did_you_mean, quoted
 
 PLAIN = ("trial", "status", "reason", "source", "cif")
-"""Columns beside those of the metrics."""
+"""Columns beside those of the metrics; `fidelity` too, where the campaign has fidelities."""
 
 _HEADER = re.compile(
     r"\s*(?P<name>[^()\[\]]*?)\s*(?:\((?P<a>[^()]*(?:\([^()]*\)[^()]*)*)\)|\[(?P<b>[^\[\]]*)\])?\s*"
@@ -65,9 +65,9 @@ class Known:
     values: Mapping[int, Any]
 
 
-def header(metric_units: Mapping[str, str]) -> list[str]:
+def header(metric_units: Mapping[str, str], fidelities: Sequence[str] = ()) -> list[str]:
     """The names of all columns that a results file may have: for a file to be filled in."""
-    names = ["trial"]
+    names = ["trial", *(["fidelity"] if fidelities else [])]
     for metric, unit in metric_units.items():
         names += [with_unit(metric, unit), with_unit(f"{metric}_sem", unit)]
     return [*names, "status", "reason", "source"]
@@ -82,6 +82,7 @@ def parse_column(
     text: str,
     metric_units: Mapping[str, str],
     known_columns: Mapping[str, Known] = MappingProxyType({}),
+    fidelities: Sequence[str] = (),
 ) -> Column:
     """Read the name of a column, such as `density (g/cm^3)` or `density_sem`.
 
@@ -89,6 +90,7 @@ def parse_column(
         text: The name.
         metric_units: The campaign's metrics and their units.
         known_columns: What it may repeat of the campaign's designs.
+        fidelities: The names of the campaign's.
 
     Raises:
         ColumnError: There is no such column, or its unit is not one of the metric's.
@@ -100,7 +102,7 @@ def parse_column(
     match = _HEADER.fullmatch(text) if len(text) <= 200 else None
     name = match["name"] if match else text.strip()
     unit = (match["a"] or match["b"]) if match else None
-    if name.lower() in PLAIN:
+    if name.lower() in PLAIN or (fidelities and name.lower() == "fidelity"):
         return Column(name.lower(), "plain")
     if name in known_columns and name not in metric_units:
         wanted = known_columns[name].unit

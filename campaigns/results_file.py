@@ -2,7 +2,7 @@
 
 CSV: a header, then one row a trial. Columns are `trial`, the metrics by name (`density (g/cm^3)`
 where the unit should be said), and where wanted `density_sem`, `status` (completed or failed),
-`reason`, `source` and `cif` (a file beside this one). A table that was handed out has the designs'
+`reason`, `source`, `fidelity` and `cif` (a file beside this one). A table that was handed out has the designs'
 names and parameters too; they must be as they were, so that rows that were mixed up are found.
 JSON: a list of objects with the same keys, or `{"results": [...]}`; a metric may be
 `{"mean": 3.2, "sem": 0.1, "unit": "g/cm^3"}`. An empty cell means not measured.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from campaigns import units as unit_tools
 from campaigns.errors import InputErrors, Problem, did_you_mean, quoted
 from campaigns.results_columns import Column, Known
 from campaigns.results_rows import MOST_PROBLEMS, Sheet
+from campaigns.spec_fidelity import no_such_fidelity
 from campaigns.text_file import read_text
 
 MOST_BYTES = 20 * 2**20
@@ -52,6 +53,7 @@ class Reading:
         row: The row of a CSV file (the header is 1), or the place in a JSON list (from 1).
         source: Where it is from, where the file says so.
         cif: The crystal that was really measured, where the file names one, as the text of a CIF.
+        fidelity: At which fidelity, where the file says so; None = that of the trial.
     """
 
     trial: int
@@ -64,13 +66,15 @@ class Reading:
     row: int
     source: str | None = None
     cif: str | None = None
+    fidelity: str | None = None
 
     @property
     def key(self) -> str:
         """A hash of what it says, the same in whatever file, row, order or unit it is said."""
         numbers = [None if x is None else f"{x:.12g}" for x in (self.mean, self.sem)]
         said = [self.trial, self.metric, *numbers, self.unit, self.status, self.reason]
-        return hashlib.sha256(json.dumps([*said, self.source, self.cif]).encode()).hexdigest()
+        said += [self.source, self.cif] + ([self.fidelity] if self.fidelity else [])
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def read_results(
@@ -79,6 +83,7 @@ def read_results(
     trials: Set[int],
     units: Mapping[str, str],
     known: Mapping[str, Known] | None = None,
+    fidelities: Sequence[str] = (),
 ) -> list[Reading]:
     """Read a results file.
 
@@ -87,6 +92,7 @@ def read_results(
         trials: The numbers of the campaign's trials.
         units: The campaign's metrics and their units; values are converted to these.
         known: What the file may repeat of the campaign's designs.
+        fidelities: The names of the campaign's.
 
     Returns:
         What was measured and what failed, in the order of the file; trials whose cells are all
@@ -103,7 +109,7 @@ def read_results(
         hint = "results come as CSV or JSON" if other else None
         problems = [Problem(p.where, p.what, p.hint or hint) for p in error.problems]
         raise InputErrors(problems, str(path), UNCHANGED) from error
-    sheet = Sheet(path, units, known or {})
+    sheet = Sheet(path, units, known or {}, fidelities)
     reader = _Reader(sheet, trials)
     for row, cells in sheet.rows(text):
         reader.take(row, cells)
@@ -148,6 +154,7 @@ class _Reader:
         status = self._status(plain, measured, row)
         reason, source = (self._text(plain.get(name), name, row) for name in ("reason", "source"))
         cif = self._cif(plain.get("cif"), row)
+        fidelity = self._fidelity(plain.get("fidelity"), row)
         values: list[tuple[str, float | None, float | None]] = list(self._values(cells, row))
         if status == "failed":
             values = [("", None, None)]
@@ -162,7 +169,7 @@ class _Reader:
             self.readings += [
                 Reading(
                     trial, metric, mean, sem, self.sheet.units.get(metric, ""),
-                    status, reason, row, source, cif,
+                    status, reason, row, source, cif, fidelity,
                 )
                 for metric, mean, sem in values
             ]  # fmt: skip
@@ -295,6 +302,16 @@ class _Reader:
             what = f"{quoted(text)} has characters that cannot be shown"
             self.sheet.wrong(what, row=row, column=name)
         return text or None
+
+    def _fidelity(self, value: Any, row: int) -> str | None:
+        if value is None:
+            return None
+        name = " ".join(str(value).split())
+        if name not in self.sheet.fidelities:
+            what, hint = no_such_fidelity(name, self.sheet.fidelities)
+            self.sheet.wrong(what, hint, row=row, column="fidelity")
+            return None
+        return name
 
     def _cif(self, value: Any, row: int) -> str | None:
         if value is None:

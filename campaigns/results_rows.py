@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,14 @@ class Sheet:
         path: The file, as errors name it.
         units: The campaign's metrics and their units.
         known: What it may repeat of the campaign's designs.
+        fidelities: The names of the campaign's.
         problems: What is wrong with it, so far.
     """
 
     path: Path
     units: Mapping[str, str]
     known: Mapping[str, Known] = field(default_factory=dict)
+    fidelities: Sequence[str] = ()
     problems: list[Problem] = field(default_factory=list)
 
     def wrong(
@@ -56,7 +58,7 @@ class Sheet:
     def column(self, text: str, row: int, at: object = None) -> Column | None:
         """The column of a name, None (and a problem) where there is none."""
         try:
-            return parse_column(text, self.units, self.known)
+            return parse_column(text, self.units, self.known, self.fidelities)
         except ColumnError as error:
             self.wrong(error.what, error.hint, row=row, column=at)
             return None

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from campaigns import ingestion, records, stopping, units
+from campaigns import fidelities, ingestion, records, stopping, units
 from campaigns.campaign import Campaign, NoDesign, derived_seed
 from campaigns.errors import MatloopError, UsageError
 from campaigns.spec_changes import completed
@@ -187,7 +187,7 @@ class Runner:
         self._campaign._narrate("loading_evaluator", evaluator=self._source)
         try:
             with signals.interruptible():
-                pool.check(self._campaign.goals.metrics)
+                pool.check(self._campaign.goals.metrics, list(self._spec.fidelities))
         except EvaluatorError as error:
             raise _no_evaluator(error) from error
         self._checked = True
@@ -246,14 +246,16 @@ class Runner:
 
     def _propose(self, most: int, computing: Callable[[], Any] | None = None) -> int:
         """Propose what budget and caller leave of so many trials; how many there are now."""
-        n = min(most, self._budget - self._campaign._counted())
+        left = self._campaign._left(self._budget)
+        assert left.trials is not None
+        n = min(most, left.trials) if fidelities.pays(self._spec, left) else 0
         if self._left_to_propose is not None:
             n = min(n, self._left_to_propose)
         if n < 1 or self._exhausted:
             return 0
         self._campaign._narrate("proposing", n=n)
         try:
-            new = self._campaign._propose(n, computing)
+            new = self._campaign._propose(n, left, computing)
         except NoDesign as error:
             self._exhausted = error.why or error.what
             return 0
@@ -271,14 +273,14 @@ class Runner:
                 session, self._campaign._row.id, "trial_started",
                 trial=row.index, attempt=row.attempt, name=row.provenance.get("name"),
             )  # fmt: skip
-        pool.submit(
-            self._key(row.index, row.attempt),
-            {
-                "design": completed(self._spec, row.design),
-                "metrics": list(self._campaign.goals.metrics),
-                "seed": derived_seed(self._spec.seed, row.index, 1),
-            },
-        )
+        job = {
+            "design": completed(self._spec, row.design),
+            "metrics": list(self._campaign.goals.metrics),
+            "seed": derived_seed(self._spec.seed, row.index, 1),
+        }
+        if row.fidelity is not None:
+            job["fidelity"] = row.fidelity
+        pool.submit(self._key(row.index, row.attempt), job)
 
     def _settle(self, outcome: Outcome) -> int:
         """Write what became of an evaluation in one transaction, then delete its result file.
@@ -337,6 +339,8 @@ class Runner:
         """What was measured, in the spec's units, or why the trial failed."""
         if outcome.evaluation is None:
             return {}, outcome.failure or outcome.kind
+        from loop.evaluators.base import LARGEST
+
         wanted = self._spec.metric_units()
         measured: dict[str, tuple[float, float | None, str]] = {}
         for metric, m in outcome.evaluation.measurements.items():
@@ -346,7 +350,7 @@ class Runner:
                 sem = None if m.sem is None else units.convert_spread(m.sem, m.unit, unit)
             except units.UnitError as error:
                 return {}, f"{metric}: {error.what}"
-            if not math.isfinite(mean) or not math.isfinite(sem or 0.0):
+            if not abs(mean) <= LARGEST or not math.isfinite(sem or 0.0):
                 return {}, f"{metric}: {mean} {unit} with standard error {sem} is no measurement"
             measured[metric] = (mean, sem, unit)
         missing = [metric for metric in wanted if metric not in measured]
@@ -388,6 +392,10 @@ class Runner:
             return "time", f"the time of one run is over ({self._spec.budget.time})"
         if self._campaign._counted() >= self._budget:
             return "budget", f"the budget of {self._budget} trials is spent"
+        left = self._campaign._left(self._budget)
+        if not fidelities.pays(self._spec, left):
+            told = f"of the cost budget of {self._spec.cost_budget:g}, {left.cost:g} is left: it"
+            return "budget", f"{told} does not pay for another evaluation of what is sought"
         return "max_new", "as many new trials were made as this call was to make"
 
     def _asks(self) -> bool:

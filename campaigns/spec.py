@@ -7,6 +7,7 @@ Importing this loads no torch, no pymatgen and no pint.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,18 @@ from campaigns.errors import InputErrors
 from campaigns.spec_axes import Axis
 from campaigns.spec_checks import Draft, check
 from campaigns.spec_evaluate import POTENTIAL_METRICS, Evaluate, Potential
+from campaigns.spec_fidelity import (
+    Earlier,
+    Fidelity,
+    FidelityName,
+    axis_fidelities,
+    cost_in,
+    cost_unit,
+    fidelity_axes,
+    target_name,
+)
 from campaigns.spec_models import (
+    Acquisition,
     Budget,
     Constraint,
     Name,
@@ -33,6 +45,7 @@ from campaigns.spec_resolve import bound_value, objective_numbers
 from campaigns.spec_space import Sums, design_space, stand_in
 
 if TYPE_CHECKING:
+    import loop.fidelities
     import loop.problem
     from loop.stopping import StopRules
 
@@ -58,10 +71,17 @@ class Spec(Part):
     """What a proposed crystal must be before it costs an evaluation."""
     evaluate: Evaluate = Potential()
     """Who answers a trial."""
+    fidelities: Annotated[dict[FidelityName, Fidelity], Field(default_factory=dict)]
+    """The levels at which a design may be tried, from cheap to dear: docs/fidelities.md."""
+    learn_from: tuple[Earlier, ...] = ()
+    """Other campaigns in the database, or tables, whose results teach this one: their names, or
+    {table: FILE.csv}."""
     budget: Budget = Budget()
     """How much may be spent."""
     stop: Stop = Stop()
     """When to stop before that."""
+    acquisition: Acquisition = "portfolio"
+    """How designs are chosen: docs/acquisition.md."""
     seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
     """Makes proposals reproducible."""
 
@@ -74,6 +94,11 @@ class Spec(Part):
             self.screen,
             self.evaluate,
             self.stop,
+            self.acquisition,
+            self.budget,
+            dict(self.fidelities),
+            self.learn_from,
+            self.campaign,
         )
         if complaints := list(check(draft)):
             lines = [f"{'.'.join(map(str, c.loc))}: {c.what}" for c in complaints]
@@ -106,6 +131,30 @@ class Spec(Part):
             targets=targets,
             no_gain=None if stop.no_gain is None else NoGain(**stop.no_gain.model_dump()),
         )
+
+    @property
+    def cost_unit(self) -> str | None:
+        """The unit of all costs; None = they are plain numbers."""
+        return cost_unit(self.fidelities, self.space)
+
+    @property
+    def cost_budget(self) -> float | None:
+        """`budget.cost` in `cost_unit`."""
+        return None if self.budget.cost is None else cost_in(self.budget.cost, self.cost_unit)
+
+    @cached_property
+    def loop_fidelities(self) -> loop.fidelities.Fidelities | None:
+        """The fidelities as `loop` has them, costs in `cost_unit`; None = there are none."""
+        from loop.fidelities import NamedFidelities
+
+        unit = self.cost_unit
+        if self.fidelities:
+            costs = {name: cost_in(f.cost, unit) for name, f in self.fidelities.items()}
+            return NamedFidelities.of(costs, target_name(self.fidelities))
+        for name, axis in fidelity_axes(self.space).items():
+            found: loop.fidelities.Fidelities = axis_fidelities(name, axis, unit)
+            return found
+        return None
 
     def metric_units(self) -> dict[str, str]:
         """The unit of every metric: the objectives', then the constraints'."""
@@ -185,6 +234,7 @@ class Spec(Part):
                 charge_neutral=self.screen.charge_neutral,
                 max_atoms=self.screen.max_atoms,
             ),
+            fidelities=self.loop_fidelities,
         )
 
 

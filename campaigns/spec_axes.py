@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from campaigns.errors import did_you_mean, quoted
+from campaigns.spec_fidelity import AxisFidelity
 from campaigns.spec_models import Number, Part, Text, Unit, Whole, fault
 
 ELEMENTS = "elements"
@@ -53,6 +54,8 @@ class RangeAxis(Part):
     """The only value that is proposed from now on; what was tried before still informs."""
     default: Number | None = None
     """Of an axis that is added in mid-campaign: the value that the trials before it had."""
+    fidelity: AxisFidelity | None = None
+    """Where its values are fidelities: the one that is sought, and what an evaluation costs."""
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuse bounds that do not go with the scale. Raises a pydantic error."""
@@ -65,6 +68,16 @@ class RangeAxis(Part):
             raise fault("whole numbers need whole bounds", None, ("range",))
         if self.fixed is not None and not low <= self.fixed <= high:
             raise fault(f"{self.fixed:g} is not from {low:g} to {high:g}", None, ("fixed",))
+        if self.fidelity is not None:
+            sought = self.fidelity.target
+            if not low <= sought <= high:
+                what = f"{sought:g} is not from {low:g} to {high:g}"
+                raise fault(what, None, ("fidelity", "target"))
+            if self.integer and sought % 1:
+                raise fault(f"{sought:g} is not a whole number", None, ("fidelity", "target"))
+            if self.fixed is not None:
+                what = "the target of a fidelity is the value that is sought: it needs no other"
+                raise fault(what, "remove `fixed`", ("fixed",))
         for key, value in (("fixed", self.fixed), ("default", self.default)):
             if value is not None and self.integer and value % 1:
                 raise fault(f"{value:g} is not a whole number", None, (key,))

@@ -20,8 +20,8 @@ from campaigns.spec_environment import is_path, version_at
 if TYPE_CHECKING:
     from campaigns.spec import Spec
 
-ALWAYS = ("budget", "stop", "evaluate")
-"""What may change whatever was tried: how long and how it is evaluated."""
+ALWAYS = ("budget", "stop", "evaluate", "acquisition", "learn_from")
+"""What may change whatever was tried: how long, how it is evaluated and how designs are chosen."""
 
 SPACE = ("space", "constraints")
 """What may change as far as the old data can be kept."""

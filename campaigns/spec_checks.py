@@ -17,7 +17,24 @@ from campaigns.bounds import Bound, BoundError, Linear, Stated, parse_constraint
 from campaigns.errors import did_you_mean, quoted
 from campaigns.spec_axes import AnyAxis, Axis, LatentAxis
 from campaigns.spec_evaluate import Evaluate, Lab, Potential, Python
-from campaigns.spec_models import Constraint, Objective, Screen, Stop
+from campaigns.spec_fidelity import (
+    Earlier,
+    Fidelity,
+    FidelityName,
+    Table,
+    check_earlier,
+    check_fidelities,
+)
+from campaigns.spec_models import (
+    Acquisition,
+    Budget,
+    Constraint,
+    Level,
+    Objective,
+    Screen,
+    Stop,
+    Target,
+)
 from campaigns.spec_resolve import bound_value, metric_units, objective_numbers
 from campaigns.spec_space import Sums, coordinates, parameters
 
@@ -50,7 +67,7 @@ class Draft:
         axes: Axes by name, without those that could not be read.
         objectives: Objectives by metric, likewise.
         constraints: Constraints by their place in the list, likewise.
-        screen, evaluate, stop: None where they could not be read.
+        screen, evaluate, stop, acquisition: None where they could not be read.
         unread: Names of axes and metrics that are there, but could not be read.
     """
 
@@ -60,6 +77,11 @@ class Draft:
     screen: Screen | None = None
     evaluate: Potential | Python | Lab | None = None
     stop: Stop | None = None
+    acquisition: str | None = None
+    budget: Budget | None = None
+    fidelities: dict[str, Fidelity] | None = None
+    earlier: tuple[str | Table, ...] = ()
+    campaign: Any = None
     unread: set[str] = field(default_factory=set)
 
     @classmethod
@@ -80,6 +102,11 @@ class Draft:
         draft.screen = _try(kinds["screen"], data.get("screen", {}))
         draft.evaluate = _try(kinds["evaluate"], data.get("evaluate", {"with": "potential"}))
         draft.stop = _try(kinds["stop"], data.get("stop", {}))
+        draft.budget = _try(kinds["budget"], data.get("budget", {}))
+        draft.fidelities = _try(kinds["fidelities"], data.get("fidelities", {}))
+        draft.earlier = _try(kinds["learn_from"], data.get("learn_from", ())) or ()
+        draft.campaign = data.get("campaign")
+        draft.acquisition = _try(kinds["acquisition"], data.get("acquisition", "portfolio"))
         return draft
 
     @property
@@ -121,6 +148,10 @@ def _kinds() -> dict[str, TypeAdapter[Any]]:
         "screen": Screen,
         "evaluate": Evaluate,
         "stop": Stop,
+        "acquisition": Acquisition,
+        "budget": Budget,
+        "fidelities": dict[FidelityName, Fidelity],
+        "learn_from": tuple[Earlier, ...],
     }
     return {section: TypeAdapter(kind) for section, kind in sections.items()}
 
@@ -140,12 +171,16 @@ def check(draft: Draft) -> Iterator[Complaint]:
     yield from _objectives(draft)
     yield from _constraints(draft)
     yield from _stop(draft)
+    yield from _acquisition(draft)
+    yield from check_fidelities(draft)
+    yield from check_earlier(draft.earlier, draft.campaign)
 
 
 def _names(draft: Draft) -> Iterator[Complaint]:
     for section, names in (("space", draft.axes), ("objectives", draft.objectives)):
         for name in names:
-            if name in RESERVED or name.endswith("_sem"):
+            taken = name == "fidelity" and draft.fidelities
+            if taken or name in RESERVED or name.endswith("_sem"):
                 what = f"{name!r} is the name of a column in results files"
                 yield Complaint((section, name), what, "choose another name", key=True)
     for name in draft.objectives:
@@ -310,5 +345,39 @@ def _stop(draft: Draft) -> Iterator[Complaint]:
 
 
 def _says_when_it_is_met(objective: Objective) -> bool:
-    within = None if isinstance(objective.goal, str) else objective.goal.within
+    within = objective.goal.within if isinstance(objective.goal, Target) else None
     return objective.threshold is not None or within is not None
+
+
+_OF_LEVELS = ("portfolio", "level-set", "uncertainty")
+"""What may choose designs where a level is sought; the default then is level-set too."""
+
+
+def _acquisition(draft: Draft) -> Iterator[Complaint]:
+    levels = [n for n, o in draft.objectives.items() if isinstance(o.goal, Level)]
+    if not levels:
+        if draft.acquisition == "level-set" and not draft.unread:
+            what = "no objective is a level whose contour could be sought"
+            yield Complaint(("acquisition",), what, "goal: {level: 1.4} says which")
+    else:
+        yield from _levels(draft, levels)
+    latent = any(isinstance(axis, LatentAxis) for axis in draft.axes.values())
+    if draft.acquisition == "substitution" and not latent and not draft.unread:
+        what = "there is no crystal whose elements could be substituted: no axis is latent"
+        yield Complaint(("acquisition",), what, "evolution works in every space")
+
+
+def _levels(draft: Draft, levels: list[str]) -> Iterator[Complaint]:
+    for name in draft.objectives:
+        if name not in levels:
+            what = f"{levels[0]} is a level, and {name} is not: a contour is sought by itself"
+            hint = f"make {name} a constraint, or begin two campaigns"
+            yield Complaint(("objectives", name, "goal"), what, hint)
+    if draft.acquisition is not None and draft.acquisition not in _OF_LEVELS:
+        what = f"{draft.acquisition} looks for the best, and of a level there is no best"
+        yield Complaint(("acquisition",), what, f"one of: {', '.join(_OF_LEVELS)}")
+    stop = draft.stop or Stop()
+    for key in ("stalled_after", "target_met", "no_gain"):
+        if getattr(stop, key):
+            what = f"{key} waits for something better, and of a level there is no better"
+            yield Complaint(("stop", key), what, "remove it: the budget ends the campaign")

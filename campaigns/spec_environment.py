@@ -98,6 +98,13 @@ def with_absolute_paths(data: Any, folder: Path) -> Any:
         data["space"] = {
             name: _with_absolute(axis, absolute, folder) for name, axis in space.items()
         }
+    if isinstance(earlier := data.get("learn_from"), list):
+        data["learn_from"] = [
+            {**one, "table": str((folder / Path(one["table"]).expanduser()).resolve())}
+            if isinstance(one, dict) and isinstance(one.get("table"), str) and one["table"]
+            else one
+            for one in earlier
+        ]
     if isinstance(evaluate := data.get("evaluate"), dict):
         evaluate = dict(evaluate)
         if "model" in evaluate:
@@ -159,6 +166,10 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
                 what = f"there is no generator {quoted(axis.latent)}"
                 yield Complaint(loc, what, did_you_mean(axis.latent, names))
     yield from _check_tables(draft)
+    for k, one in enumerate(draft.earlier):
+        if not isinstance(one, str) and not _exists(Path(one.table)):
+            what = f"there is no table {quoted(one.table, 200)}"
+            yield Complaint(("learn_from", k, "table"), what)
     evaluate = draft.evaluate
     if isinstance(evaluate, Potential):
         yield from _check_model(evaluate.model)

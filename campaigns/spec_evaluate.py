@@ -126,6 +126,11 @@ def _check(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     name = value.get("with")
+    if name is None and value and all(isinstance(one, dict) for one in value.values()):
+        raise fault(
+            "an evaluator for each fidelity is not in this version",
+            "one for all: {with: lab}, or {with: python} and a function that takes the fidelity",
+        )
     if name is None:
         raise fault("the key 'with' is missing: which evaluator?", f"one of: {', '.join(_NOW)}")
     if name in LATER:

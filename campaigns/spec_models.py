@@ -5,6 +5,7 @@ Here is what each part must be by itself. What the parts must be to each other i
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -89,6 +90,27 @@ def memory_bytes(text: str) -> int:
     return size
 
 
+def cost_parts(cost: float | str) -> tuple[float, str | None]:
+    """A cost and its unit, None where it is a plain number."""
+    return (float(cost), None) if isinstance(cost, int | float) else units.parse_quantity(cost)
+
+
+def _read_cost(value: Any) -> Any:
+    hint = "a number, or one with a unit, as in 50 or 2 h"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise fault("a cost was wanted", hint)
+    try:
+        number, _ = cost_parts(value)
+    except units.UnitError as error:
+        raise fault(error.what, error.hint) from error
+    except ValueError as error:
+        raise fault(str(error), hint) from error
+    if not (math.isfinite(number) and number > 0):
+        raise fault(f"a cost is above zero, not {value}", hint)
+    return value
+
+
+Cost = Annotated[float | str, BeforeValidator(_read_cost), Field(examples=[50, "2 h"])]
 Time = Annotated[Text, _checked(seconds), Field(examples=["90 s", "10 min", "2 h"])]
 Memory = Annotated[Text, _checked(memory_bytes), Field(examples=["4 GiB", "800 MB"])]
 
@@ -140,33 +162,46 @@ class Target(Part):
     """Distance from the target that is as good as none, in the metric's unit."""
 
 
+class Level(Part):
+    """The value whose contour is sought: which designs are above it, and which below."""
+
+    level: Number
+    """The value, in the metric's unit."""
+
+
+_LEVEL = re.compile(r"\s*level\s*:?\s*(?P<level>\S+)\s*")
 _TARGET = re.compile(r"\s*target\s*:?\s*(?P<target>\S+)(?:\s+within\s+(?P<within>\S+))?\s*")
+_GOALS = ("maximize", "minimize", "target: 1.4 within 0.1", "level: 1.4")
 _BRITISH = {"maximise": "maximize", "minimise": "minimize"}
 
 
 def _read_goal(value: Any) -> Any:
-    """Read what a person writes for a goal: a word, `target: 1.4 within 0.1`, or a mapping."""
-    if isinstance(value, dict) and set(value) == {"target"} and isinstance(value["target"], str):
-        value = f"target: {value['target']}"
+    """Read what a person writes for a goal: a word, a text as in `_GOALS`, or a mapping."""
+    if isinstance(value, dict) and len(value) == 1:
+        ((kind, number),) = value.items()
+        if kind in ("target", "level") and isinstance(number, str):
+            value = f"{kind}: {number}"
     if not isinstance(value, str):
         return value
-    if match := _TARGET.fullmatch(value):
+    if match := _TARGET.fullmatch(value) or _LEVEL.fullmatch(value):
+        kind = next(iter(match.groupdict()))
         try:
             numbers = {k: units.parse_number(v) for k, v in match.groupdict().items() if v}
         except ValueError as error:
-            raise fault(
-                str(error), "as in 'target: 1.4 within 0.1', in the metric's unit"
-            ) from error
+            shown = next(goal for goal in _GOALS if goal.startswith(kind))
+            raise fault(str(error), f"as in {shown!r}, in the metric's unit") from error
         return numbers
     goal = _BRITISH.get(value, value)
     if goal not in ("maximize", "minimize"):
-        known = ("maximize", "minimize", "target: 1.4 within 0.1")
-        raise fault(f"{quoted(value)} is not a goal", did_you_mean(value, known))
+        raise fault(f"{quoted(value)} is not a goal", did_you_mean(value, _GOALS))
     return goal
 
 
 def _goal_kind(value: Any) -> str:
-    return "word" if isinstance(value, str) else "Target"
+    if isinstance(value, str):
+        return "word"
+    level = isinstance(value, Level) or (isinstance(value, dict) and "level" in value)
+    return "Level" if level else "Target"
 
 
 def _read_threshold(value: Any) -> Any:
@@ -183,10 +218,12 @@ def _read_threshold(value: Any) -> Any:
 
 
 Goal = Annotated[
-    Annotated[Literal["maximize", "minimize"], Tag("word")] | Annotated[Target, Tag("Target")],
+    Annotated[Literal["maximize", "minimize"], Tag("word")]
+    | Annotated[Target, Tag("Target")]
+    | Annotated[Level, Tag("Level")],
     Discriminator(_goal_kind),
     BeforeValidator(
-        _read_goal, json_schema_input_type=Literal["maximize", "minimize"] | Target | str
+        _read_goal, json_schema_input_type=Literal["maximize", "minimize"] | Target | Level | str
     ),
 ]
 
@@ -195,7 +232,8 @@ class Objective(Part):
     """What is wanted of a metric."""
 
     goal: Goal
-    """maximize, minimize, or a target: {target: 1.4, within: 0.1}."""
+    """maximize, minimize, a target: {target: 1.4, within: 0.1}, or a level whose contour is
+    sought: {level: 1.4}."""
     unit: Unit | None = None
     """The metric's unit in the whole campaign; what comes in another is converted."""
     threshold: Annotated[float | str, BeforeValidator(_read_threshold)] | None = None
@@ -203,8 +241,23 @@ class Objective(Part):
     in the metric's unit or with a unit of its own. Hypervolume counts from here."""
 
 
-# Screen, evaluator, budget, stop
+# Acquisition, screen, evaluator, budget, stop
 
+
+Acquisition = Literal[
+    "portfolio",
+    "hedge",
+    "improvement",
+    "joint",
+    "bound",
+    "mean",
+    "uncertainty",
+    "thompson",
+    "level-set",
+    "evolution",
+    "substitution",
+]
+"""How designs are chosen: the strategies of `loop.acquisition`, which this need not import."""
 
 class Elements(Part):
     """Which elements may be used."""
@@ -240,6 +293,10 @@ class Screen(Part):
     """Largest number of atoms in the primitive cell."""
 
 
+MOST_TRIALS = 10_000
+"""Trials of a budget that counts costs."""
+
+
 class Budget(Part):
     """How much may be spent."""
 
@@ -249,10 +306,15 @@ class Budget(Part):
     """Trials proposed at once, at most as many as `trials`."""
     time: Time | None = None
     """Wall time of one run, after which nothing new is begun."""
+    cost: Cost | None = None
+    """What all evaluations together may cost, in the unit of the fidelities' costs. Without
+    `trials`, only this counts."""
 
     @model_validator(mode="before")
     @classmethod
     def _no_batch_above_few_trials(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("cost") is not None and "trials" not in data:
+            data = data | {"trials": MOST_TRIALS}
         if isinstance(data, dict) and "batch" not in data and data.get("trials") in (1, 2, 3):
             return data | {"batch": data["trials"]}
         return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
@@ -119,7 +120,8 @@ def _complaint(model: type[Part], error: ErrorDetails) -> Complaint:
     elif kind == "string_type" and isinstance(error["input"], bool | int | float):
         hint = "put quotes around it"
     elif kind == "literal_error":
-        hint = did_you_mean(str(error["input"]), context["expected"].replace("'", "").split(" or "))
+        known = re.split(r", | or ", context["expected"].replace("'", ""))
+        hint = did_you_mean(str(error["input"]), known)
     return Complaint(loc, what, hint)
 
 

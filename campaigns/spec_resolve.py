@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from campaigns import units
 from campaigns.bounds import Bound, BoundError
 from campaigns.spec_axes import AnyAxis, ChoiceAxis, CompositionAxis, LatentAxis, RangeAxis
-from campaigns.spec_models import Objective
+from campaigns.spec_models import Level, Objective, Target
 
 KnownMetrics = Mapping[str, str | None] | None
 """Metrics that an evaluator answers and their units, None = not known; None = it answers any."""
@@ -181,8 +181,14 @@ def objective_numbers(name: str, objective: Objective, unit: str) -> dict[str, A
         BoundError: The threshold does not fit.
     """
     fields: dict[str, Any] = {"metric": name, "goal": objective.goal, "unit": unit}
-    to_target = not isinstance(objective.goal, str)
-    if not isinstance(objective.goal, str):
+    to_target = isinstance(objective.goal, Target)
+    if isinstance(objective.goal, Level):
+        if objective.threshold is not None:
+            raise BoundError(
+                "a level has no threshold: both sides of it are sought", "remove the threshold"
+            )
+        return fields | {"goal": "level", "target": objective.goal.level}
+    if isinstance(objective.goal, Target):
         fields |= {
             "goal": "target",
             "target": objective.goal.target,

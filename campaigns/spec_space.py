@@ -269,7 +269,9 @@ def loop_axis(name: str, axis: AnyAxis) -> loop.space.Axis:
 
     if isinstance(axis, RangeAxis):
         low, high = axis.range
-        return loop.space.RangeAxis(name, low, high, axis.log, axis.integer, axis.unit, axis.fixed)
+        # Of fidelities, the search looks for what is sought; the loop then chooses among them.
+        fixed = axis.fixed if axis.fidelity is None else axis.fidelity.target
+        return loop.space.RangeAxis(name, low, high, axis.log, axis.integer, axis.unit, fixed)
     if isinstance(axis, LatentAxis):
         from campaigns.spec_environment import load_latent
 

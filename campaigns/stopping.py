@@ -15,11 +15,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns import records
+from campaigns.fidelities import counting
 from campaigns.store.models import Event, Trial
 from campaigns.store.store import record
 
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
+    from campaigns.spec import Spec
     from loop.stopping import Recorded, Verdict
 
 
@@ -31,7 +33,7 @@ def standing(campaign: Campaign) -> list[Verdict]:
     from loop.stopping import judge
 
     with campaign.store.read() as session:
-        recorded = _recorded(session, campaign._row.id, campaign.goals.metrics)
+        recorded = _recorded(session, campaign._row.id, campaign.spec, campaign.goals.metrics)
     return judge(campaign.goals, rules, recorded)
 
 
@@ -98,7 +100,9 @@ def open_question(session: Session, campaign_id: int) -> dict[str, Any] | None:
     return None
 
 
-def _recorded(session: Session, campaign_id: int, metrics: Sequence[str]) -> Recorded:
+def _recorded(
+    session: Session, campaign_id: int, spec: Spec, metrics: Sequence[str]
+) -> Recorded:
     from loop.stopping import Batch, Recorded
 
     trials = records.trials_of(session, campaign_id)
@@ -106,6 +110,9 @@ def _recorded(session: Session, campaign_id: int, metrics: Sequence[str]) -> Rec
         ((t.ended, t.index, t) for t in trials if t.ended and t.status != "abandoned"),
         key=lambda item: item[:2],
     )
+    # A cheaper fidelity brings nothing that counts, and cannot stall what is sought.
+    count = counting(spec, [t for *_, t in ended])
+    ended = [item for item, counts in zip(ended, count, strict=True) if counts]
     means, _ = records.outcomes([t for *_, t in ended], metrics)
     events = session.scalars(
         select(Event)

@@ -37,7 +37,8 @@ def better(objective: Objective) -> str:
     if objective.goal == "minimize":
         return f"← better · {text}"
     assert objective.target is not None
-    return f"{text}, wanted {short(objective.target)}"
+    asked = "level" if objective.goal == "level" else "wanted"
+    return f"{text}, {asked} {short(objective.target)}"
 
 
 def objective_space(facts: Facts) -> list[Figure]:
@@ -62,7 +63,7 @@ def _pair(facts: Facts, a: int, b: int) -> Figure:
         Scale.around(at[:, 0]), Scale.around(at[:, 1]), better(first), better(second)
     )  # fmt: skip
     caption = []
-    two = len(goals) == 2 and first.goal != "target" and second.goal != "target"
+    two = len(goals) == 2 and first.target is None and second.target is None
     if two and facts.front.any():
         caption.append(_staircase(plot, facts))
     for objective, axis in ((first, "x"), (second, "y")):
@@ -140,7 +141,8 @@ def progress(facts: Facts) -> list[Figure]:
     """Hypervolume (several objectives), and each objective's values and best, trial by trial."""
     if not facts.ended:
         return []
-    figures = [_hypervolume(facts)] if facts.several and facts.usable.any() else []
+    volume = facts.several and facts.usable.any() and not facts.problem.contour
+    figures = [_hypervolume(facts)] if volume else []
     return figures + [_best(facts, k) for k in range(len(facts.problem.objectives))]
 
 
@@ -215,7 +217,9 @@ def _best(facts: Facts, k: int) -> Figure:
             plot.error(places[row], value, dy=facts.sem[row, column])
         plot.mark(places[row], value, kind, facts.trials[row]["trial"])
         shown.append(kind)
-    word = "closest to the target" if objective.target is not None else "best"
+    word = "best"
+    if objective.target is not None:
+        word = f"closest to the {objective.goal}"
     title = f"{name(objective.metric).capitalize()}, trial by trial"
     what = "feasible value so far" if facts.problem.constraints else "value so far"
     caption = [f"Line: the {word} {what}."]

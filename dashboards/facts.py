@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import select
 
 from campaigns import records
+from campaigns.fidelities import counting
 from campaigns.store.models import CampaignRow
 from loop.front import counts, feasible, pareto_mask, utilities
 
@@ -43,11 +44,13 @@ class Facts:
         spec_text: The spec as it was written.
         spec_hash: SHA-256 of the spec.
         problem: The same as `loop` reads it; no generator is loaded.
+        sought: Of `n` trials, whether they count: at which fidelity they are.
         trials: `n` trials as `campaigns.records.trial_dict` gives them, by index.
         corrected: Number of observations that a later one supersedes.
         events: All events, oldest first.
         fits: All fits of the surrogate, oldest first.
         generators: Generator versions of the trials, with their cards.
+        preferences: `Campaign.preferences`.
     """
 
     name: str
@@ -57,11 +60,13 @@ class Facts:
     spec_text: str
     spec_hash: str
     problem: Problem
+    sought: list[bool]
     trials: list[dict[str, Any]]
     corrected: int
     events: list[dict[str, Any]]
     fits: list[dict[str, Any]]
     generators: list[dict[str, Any]]
+    preferences: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind_names(self) -> dict[str, str]:
@@ -93,7 +98,7 @@ class Facts:
 
     @cached_property
     def outcomes(self) -> np.ndarray:
-        """`n x m` means; nan = not measured, or the trial is not completed."""
+        """`n x m` means; nan = not measured, not completed, or at a fidelity that is not sought."""
         return self._observed("mean")
 
     @cached_property
@@ -103,7 +108,10 @@ class Facts:
 
     def _observed(self, what: str) -> np.ndarray:
         return _table(
-            [t["observations"] if t["status"] == "completed" else {} for t in self.trials],
+            [
+                t["observations"] if t["status"] == "completed" and sought else {}
+                for t, sought in zip(self.trials, self.sought, strict=True)
+            ],
             self.metrics,
             what,
         )
@@ -190,6 +198,7 @@ def read_facts(campaign: Campaign) -> Facts:
         row = session.scalars(select(CampaignRow).where(CampaignRow.name == campaign.name)).one()
         found = records.trials_of(session, row.id)
         trials = [records.trial_dict(trial) for trial in found]
+        sought = counting(campaign.spec, found)
         observed = sum(len(trial.observations) for trial in found)
         created, text, digest = row.created, row.spec_text, row.spec_hash
     return Facts(
@@ -200,11 +209,13 @@ def read_facts(campaign: Campaign) -> Facts:
         spec_text=text,
         spec_hash=digest,
         problem=campaign.goals,
+        sought=sought,
         trials=trials,
         corrected=observed - sum(len(t["observations"]) for t in trials),
         events=campaign.events(),
         fits=campaign.fits(),
         generators=campaign.generators(),
+        preferences=campaign.preferences(),
     )
 
 

@@ -30,9 +30,12 @@ def found(facts: Facts) -> list[str]:
     rows = np.flatnonzero(facts.front)
     if not len(rows):
         return said
+    if facts.problem.contour:
+        return [*said, *_sides(facts)]
     if facts.several:
         worth = np.flatnonzero(facts.worth)
         said += [_front(facts, rows), _ends(facts, worth if len(worth) else rows)]
+        said.append(_preferences(facts))
     else:
         said.append(_best(facts, rows))
     said.append(_methods(facts, rows))
@@ -59,6 +62,30 @@ def _feasibility(facts: Facts, completed: list[int]) -> str:
     if not ok:
         return f"None of them satisfies {bounds} yet."
     return f"Of those completed, {share(ok, len(completed))} satisfy {bounds}."
+
+
+def _sides(facts: Facts) -> list[str]:
+    """How many trials were measured on which side of each level."""
+    said = []
+    for objective in facts.problem.objectives:
+        y = facts.outcomes[:, facts.metrics.index(objective.metric)]
+        above, below = int((y >= objective.target).sum()), int((y < objective.target).sum())
+        level = quantity_short(objective.target, objective.unit)
+        said.append(
+            f"Of {name(objective.metric)}, {above} were measured above {level} and {below} below."
+        )
+    return said
+
+
+def _preferences(facts: Facts) -> str:
+    """Whether a person's word on pairs of trials says what is proposed."""
+    told = facts.preferences
+    if not told.get("used"):
+        return ""
+    return (
+        f"What is better was said of {told['count']} pairs of trials, and this chooses what is "
+        "proposed in place of hypervolume."
+    )
 
 
 def _front(facts: Facts, rows: np.ndarray) -> str:

@@ -103,7 +103,8 @@ def columns(facts: Facts) -> list[Column]:
     for objective in facts.problem.objectives:
         wish = {"maximize": "more is better", "minimize": "less is better"}.get(objective.goal)
         if objective.target is not None:
-            wish = f"wanted {short(objective.target)}"
+            wish = "level" if objective.goal == "level" else "wanted"
+            wish += f" {short(objective.target)}"
             wish += f" ± {short(objective.tolerance)}" if objective.tolerance else ""
         wishes[objective.metric].append(wish or "")
     for constraint in facts.problem.constraints:
@@ -239,7 +240,7 @@ def _tip(facts: Facts, row: int) -> str:
         lines.append(trial["failure"][:160])
     method = trial["provenance"].get("method")
     if method:
-        lines.append(words.METHODS.get(method, method))
+        lines.append(words.method(method))
     return "\n".join(lines)
 
 

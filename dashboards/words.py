@@ -26,10 +26,39 @@ from loop.problem import Objective, OutcomeConstraint
 
 METHODS = {
     "prior": "drawn blindly from the prior",
-    "qLogNEHVI": "chosen by expected hypervolume improvement (qLogNEHVI)",
+    "LogEI": "chosen by expected improvement (LogEI)",
+    "LogEHVI": "chosen by expected hypervolume improvement (LogEHVI)",
     "qLogNEI": "chosen by expected improvement (qLogNEI)",
+    "qLogNEHVI": "chosen by expected hypervolume improvement (qLogNEHVI)",
+    "qLogNParEGO": "chosen by expected improvement of a random weighting of the objectives "
+    "(qLogNParEGO)",
+    "PF": "chosen by the probability of satisfying the constraints (PF)",
     "qLogPF": "chosen by the probability of satisfying the constraints (qLogPF)",
+    "EUI": "chosen by expected improvement of what a person's answers prefer (EUI)",
+    "straddle": "chosen where it is least certain on which side of the level it lies (straddle)",
+    "uncertainty": "chosen where least is known",
+    "mean": "chosen by what is expected of it, whatever the uncertainty",
+    "thompson": "chosen as the best of one draw from what may be true (Thompson sampling)",
+    "evolution": "bred from the best designs so far, without a model",
+    "substitution": "one part of a good design replaced, without a model",
 }
+
+
+def method(called: str) -> str:
+    """How a design was chosen, in words; a method that has none keeps its name.
+
+    Args:
+        called: as the trial's provenance has it, such as `LogEI` or `UCB-HVI 0.25`.
+    """
+    bound_, _, deviations = called.partition(" ")
+    if bound_ in ("UCB", "UCB-HVI") and deviations:
+        what = "hypervolume" if bound_ == "UCB-HVI" else "value"
+        many = "deviation" if deviations == "1" else "deviations"
+        return (
+            f"chosen by the {what} it would bring if it came out {deviations} standard {many} "
+            f"better than expected ({called})"
+        )
+    return METHODS.get(called, called)
 
 
 def goal(facts: Facts) -> str:
@@ -44,6 +73,9 @@ def goal(facts: Facts) -> str:
 
 def _want(objective: Objective) -> str:
     of = unit(objective.unit)
+    if objective.goal == "level":
+        where = quantity_short(objective.target, objective.unit)
+        return f"find where {name(objective.metric)} crosses {where}"
     if objective.target is not None:
         within = f" within {quantity_short(objective.tolerance, objective.unit)}"
         return (

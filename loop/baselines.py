@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from loop.backtest.replay import Choice, Prediction
-from loop.front import counts, feasible, hypervolume, pareto_mask, reference_point, utilities
+from loop.evolution import ranks
+from loop.front import hypervolume, pareto_mask, reference_point, utilities
 from loop.problem import Problem
 from loop.proposal import History
 from loop.space import Design
@@ -164,7 +165,7 @@ class Evolution:
         """N designs, one for each child."""
         space, rng = self._problem.space, _rng(seed, history, 3)
         codes = space.encode(history.designs)
-        rank = _ranks(self._problem, history.outcomes)
+        rank = ranks(self._problem, history.outcomes)
         pool = space.features(left)
         scale = np.ptp(pool, axis=0)
         pool = pool / np.where(scale > 0, scale, 1.0)
@@ -182,18 +183,3 @@ class Evolution:
             rows.append(row)
             free[row] = False
         return Choice(rows)
-
-
-def _ranks(problem: Problem, outcomes: np.ndarray) -> np.ndarray:
-    """How far each design is from the front: 0 on it, then layer by layer; n numbers."""
-    outcomes = np.asarray(outcomes, dtype=np.float64)
-    rank = np.full(len(outcomes), len(outcomes), dtype=float)
-    left = counts(problem, outcomes)
-    rank[~feasible(problem, outcomes)] += 1
-    layer = 0
-    while left.any():
-        front = pareto_mask(problem, np.where(left[:, None], outcomes, np.nan))
-        rank[front] = layer
-        left &= ~front
-        layer += 1
-    return rank

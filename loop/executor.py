@@ -123,14 +123,16 @@ class LocalPool:
     ) -> None:
         self.close()
 
-    def check(self, metrics: Sequence[str], timeout: float = 300.0) -> None:
+    def check(
+        self, metrics: Sequence[str], fidelities: Sequence[str] = (), timeout: float = 300.0
+    ) -> None:
         """Load the evaluator in a child and test it, before trials are spent on a broken one.
 
         Raises:
             EvaluatorError: With the reason, if every trial would fail.
         """
         (self.results_dir / f"{_CHECK}.json").unlink(missing_ok=True)
-        self._send(_CHECK, {"check": list(metrics)})
+        self._send(_CHECK, {"check": list(metrics), "fidelities": list(fidelities)})
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             for outcome in self._collect(left):
@@ -151,7 +153,8 @@ class LocalPool:
 
         Args:
             key: Its name, unique in `results_dir`: letters, digits, `.`, `_`, `-`.
-            payload: `{"design": JSON of the design, "metrics": [name, ...], "seed": int}`.
+            payload: `{"design": JSON of the design, "metrics": [name, ...], "seed": int}`, and
+                where there are fidelities `"fidelity": name`.
 
         Raises:
             ValueError: If the key is no file name or is running already.

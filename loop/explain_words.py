@@ -52,7 +52,7 @@ def _expected(objective: Objective, outlook: Outlook) -> str:
     if objective.target is not None:
         away, was = (abs(x - objective.target) for x in (outlook.mean, best))
         return (
-            f"{value}, {number(away, objective.unit)} from the target"
+            f"{value}, {number(away, objective.unit)} from the {objective.goal}"
             f" (the best so far: {number(was, objective.unit)}, by the model)"
         )
     so_far = f"the best so far ({number(best, objective.unit)} by the model)"
@@ -77,6 +77,8 @@ def _reason(problem: Problem, told: Explanation) -> str:
         "feasibility": "chosen to find a first design that satisfies the constraints",
         "blind": "drawn blindly, to learn from" if told.outlook else "",
     }[told.kind]
+    if problem.contour and told.kind != "blind":
+        why = "chosen since it is not known yet on which side it is"
     near = told.nearest
     if near is None:
         return f"{why[:1].upper()}{why[1:]}." if why else ""

@@ -14,13 +14,14 @@ from loop.problem import Problem
 def utilities(problem: Problem, outcomes: np.ndarray) -> np.ndarray:
     """Each objective as a number to be made large: n x k, nan where not measured.
 
-    The outcome itself to maximise, its negative to minimise, minus the distance from a target.
+    The outcome itself to maximise, its negative to minimise, minus the distance from a target (or a
+    level); distances within a target's tolerance are as good as that tolerance, all alike.
     """
     columns = []
     for objective in problem.objectives:
         y = np.asarray(outcomes, dtype=np.float64)[:, problem.metrics.index(objective.metric)]
         if objective.target is not None:
-            y = -np.abs(y - objective.target)
+            y = -np.maximum(np.abs(y - objective.target), objective.tolerance or 0.0)
         columns.append(-y if objective.goal == "minimize" else y)
     return np.stack(columns, axis=1)
 

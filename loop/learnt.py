@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from surrogates import Feasibility, Surrogate
 
 SAMPLE = 256
+SURE = 0.95
+"""Probability from which on it is said to be known on which side of a level a design is."""
+
 FEW = 6
 """With fewer designs nothing is said of how objectives go together."""
 
@@ -144,7 +147,9 @@ def learnt(
     names = [problem.space.describe(d) for d in designs] if names is None else names
     report = {} if surrogate is None else surrogate.report()
     trusted = [m for m in problem.metrics if report.get(m, {}).get("informative")]
-    lessons = _best(problem, X, outcomes, surrogate, names, trusted)
+    lessons = []
+    if not problem.contour:
+        lessons += _best(problem, X, outcomes, surrogate, names, trusted)
     if surrogate is not None:
         lessons += [of_model(metric, report[metric]) for metric in problem.metrics]
         if len(sample) > 1:
@@ -155,11 +160,12 @@ def learnt(
             lessons += of_importance(problem, found, sample, mean, trusted)
             lessons += of_uncertainty(problem, outcomes, sample, sd, trusted)
             lessons += _constraints(problem, outcomes, mean, sd, trusted)
+            lessons += _levels(problem, mean, sd)
     if surrogate is None or len(sample) < 2:
         lessons += _constraints(problem, outcomes, None, None, [])
     lessons += _conflicts(problem, outcomes)
     lessons += where_it_fails(problem, designs, X, outcomes, failed, feasibility)
-    order = ("best", "importance", "conflict", "constraint", "failures", "model", "uncertainty")
+    order = ("best", "level", "importance", "conflict", "constraint", "failures", "model", "uncertainty")
     return sorted(lessons, key=lambda lesson: order.index(lesson.topic))
 
 
@@ -263,10 +269,34 @@ def _constraints(
     return lessons
 
 
+def _levels(problem: Problem, mean: np.ndarray, sd: np.ndarray) -> list[Lesson]:
+    """Of designs from the whole space, how many are on a known side of each level."""
+    from scipy.special import ndtr
+
+    lessons = []
+    for objective in problem.objectives:
+        if objective.goal != "level" or objective.target is None:
+            continue
+        j = problem.metrics.index(objective.metric)
+        above = ndtr((mean[:, j] - objective.target) / np.maximum(sd[:, j], 1e-300))
+        up, down = float((above >= SURE).mean()), float((above <= 1.0 - SURE).mean())
+        level = f"{words(objective.metric)} {number(objective.target, objective.unit)}"
+        lessons.append(
+            Lesson(
+                "level",
+                f"Of all designs {percent(up)} are surely above {level}, {percent(down)} surely"
+                f" below, and {percent(1.0 - up - down)} may be on either side.",
+                {"metric": objective.metric, "level": objective.target, "certainty": SURE,
+                 "above": up, "below": down},
+            )
+        )  # fmt: skip
+    return lessons
+
+
 def _conflicts(problem: Problem, outcomes: np.ndarray) -> list[Lesson]:
     values = utilities(problem, outcomes)
     values = values[np.isfinite(values).all(axis=1)]
-    if len(problem.objectives) < 2 or len(values) < FEW:
+    if len(problem.objectives) < 2 or len(values) < FEW or problem.contour:
         return []
     lessons = []
     names = [o.metric for o in problem.objectives]

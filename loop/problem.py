@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from loop.fidelities import AxisFidelities, Fidelities
 from loop.space import DesignSpace
 
-Goal = Literal["maximize", "minimize", "target"]
+Goal = Literal["maximize", "minimize", "target", "level"]
 
 
 @dataclass(frozen=True)
@@ -16,15 +17,18 @@ class Objective:
 
     Attributes:
         metric: its name.
-        goal: which way is better; `target` means as close to `target` as can be.
+        goal: which way is better; `target` means as close to `target` as can be. Of a `level` no
+            design is best: sought is where the metric crosses it (see `level`). The nearest to it
+            counts as the best where one has to be named.
         unit: of every number here (pint's spelling).
         threshold: the worst value still worth having, and for a target the largest distance from
             it. Hypervolume counts from here. None = inferred from the outcomes.
-        target: the value wanted, where the goal is a target.
-        tolerance: distance from the target that is as good as none, for reports.
+        target: the value wanted, where the goal is a target; the level, where it is that.
+        tolerance: distance from the target that is as good as none.
 
     Raises:
-        ValueError: a target without a value, a value without a target, or a negative distance.
+        ValueError: a target or level without a value, a value without those, or a negative
+            distance.
     """
 
     metric: str
@@ -35,11 +39,12 @@ class Objective:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        if self.goal not in ("maximize", "minimize", "target"):
+        if self.goal not in ("maximize", "minimize", "target", "level"):
             raise ValueError(f"{self.metric}: no such goal as {self.goal!r}")
-        if (self.goal == "target") != (self.target is not None):
+        if (self.goal in ("target", "level")) != (self.target is not None):
             raise ValueError(
-                f"{self.metric}: a target value goes with the goal 'target' and no other"
+                f"{self.metric}: a target value goes with the goals 'target' and 'level' and no"
+                " other"
             )
         distances = (self.tolerance, self.threshold if self.goal == "target" else None)
         if any(d is not None and d < 0 for d in distances):
@@ -81,19 +86,36 @@ class ScreenRules:
 class Problem:
     """A design problem: where to look, what to want, what to respect.
 
+    Attributes:
+        space: where to look.
+        objectives: what to want.
+        constraints: what to respect.
+        screen: which crystals may be proposed.
+        fidelities: those at which a design may be tried; None = there is one.
+
     Raises:
-        ValueError: no objective, or two objectives on one metric.
+        ValueError: no objective, two objectives on one metric, or fidelities on no axis.
     """
 
     space: DesignSpace
     objectives: tuple[Objective, ...]
     constraints: tuple[OutcomeConstraint, ...] = ()
     screen: ScreenRules = ScreenRules()
+    fidelities: Fidelities | None = None
 
     def __post_init__(self) -> None:
         names = [o.metric for o in self.objectives]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"wanted one objective or more, each on its own metric: got {names}")
+        if isinstance(self.fidelities, AxisFidelities) and self.fidelities.axis not in [
+            axis.name for axis in self.space.axes
+        ]:
+            raise ValueError(f"there is no axis {self.fidelities.axis!r} to have fidelities")
+
+    @property
+    def contour(self) -> bool:
+        """Whether levels are sought: where a metric crosses a value, not where it is best."""
+        return any(o.goal == "level" for o in self.objectives)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -8,27 +8,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from loop.acquisition import Acquisition, Strategy
+from loop import hedge, trust
+from loop.acquisition import WITHOUT_SURROGATE, Acquisition, Strategy
 from loop.beliefs import Beliefs
 from loop.explain import explain_candidates
+from loop.fidelities import Fidelity, Left, at_target, own, pending_sources, sources_of
+from loop.fidelity_rule import Chosen, FidelityRule, SourcesKnown, foretold, note
 from loop.front import reference_point
+from loop.polish import polish
+from loop.pooling import CHUNK, best_of_all
 from loop.problem import Problem
 from loop.screening import OXIDATION_STATES, Seen, screen
-from loop.polish import polish
-from loop.pooling import best_of_all
 from loop.search import Pool, encodable, evolve, explore, good_rows, spread_out
 from loop.space import Design, DesignSpace
 from surrogates import Feasibility, Surrogate, feature_bounds, fit_feasibility, fit_surrogate
 
-
 if TYPE_CHECKING:
     from loop.joint import JointScore
+    from loop.preference import Preference
+
+PREFERENCES = 3
+"""Pairs that a person has to rank before they choose in place of hypervolume."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class ProposalSettings:
         doubt: completed trials from which on a surrogate that predicts no better than the mean is
             no longer followed: designs are then chosen where least is known.
         parents: best pool designs that a round moves from.
+        regions: moves inside trust regions (see `trust`), in spaces of many dimensions.
         step: smallest and largest step size (1 = as good as a fresh draw from the prior).
         polish: steps uphill on the gradient, in spaces that have one.
         shortlist: designs that are compared when a batch is chosen.
@@ -72,6 +80,7 @@ class ProposalSettings:
     trust: float = 0.7
     doubt: int = 12
     parents: int = 24
+    regions: int = 500
     step: tuple[float, float] = (0.03, 0.6)
     polish: int = 40
     shortlist: int = 1000
@@ -101,8 +110,12 @@ class History:
         pending: designs being evaluated, or waiting to be.
         source: n numbers: 0 = this campaign, 1 and up = others (earlier campaigns, cheaper levels
             of theory), from which the surrogate learns and which count for nothing else. None =
-            all 0.
+            all 0. The first are this campaign's other fidelities, where it has named ones.
+        pending_source: the same of `pending`.
         names: n names for a person, such as "MgO (trial 3)".
+        members: which member of a hedge proposed each of the designs (`member` of its notes); None
+            for none. Those of the last designs may be left out: other sources have none.
+        preferences: pairs of rows that a person ranked: the better one, the worse one.
     """
 
     designs: list[Design]
@@ -112,6 +125,9 @@ class History:
     pending: list[Design] = field(default_factory=list)
     source: np.ndarray | None = None
     names: list[str] | None = None
+    pending_source: np.ndarray | None = None
+    members: list[str | None] | None = None
+    preferences: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -129,8 +145,11 @@ class Candidate:
             latent axis or where encoding failed.
         notes: `origin` (how it was found), `p_constraints` (probability of satisfying them),
             `predictive_sd` (metric to the standard deviation of a reading, noise included),
-            `expected_gain` (a share of what was observed, see `Acquisition.expected_gain`) and
-            `why` (an `Explanation` as data).
+            `expected_gain` (a share of what was observed, see `Acquisition.expected_gain`),
+            `member` (of a hedge, which of its members chose it), `parents` (names of the designs
+            that evolution or substitution made it from), `why` (an `Explanation` as data), and
+            where there are fidelities `fidelity` (name, cost, why, told).
+        fidelity: at which to try it; None where fidelities have no names.
     """
 
     design: Design
@@ -140,6 +159,7 @@ class Candidate:
     feasibility: float | None
     latent: list[float] | None
     notes: dict[str, Any]
+    fidelity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +193,11 @@ class _Known:
     pending_X: np.ndarray
     source: np.ndarray
     names: list[str] | None
+    own: np.ndarray
+    sought: np.ndarray
+    pending_source: np.ndarray
+    pending_sought: np.ndarray
+    members: list[str | None]
 
     @property
     def measured(self) -> np.ndarray:
@@ -180,7 +205,7 @@ class _Known:
 
     @property
     def completed(self) -> np.ndarray:
-        return self.measured & (self.source == 0)
+        return self.measured & self.sought
 
 
 def propose(
@@ -191,6 +216,7 @@ def propose(
     warm_start: dict[str, Any] | None = None,
     settings: ProposalSettings | None = None,
     among: Sequence[Design] | None = None,
+    left: Left | None = None,
 ) -> Proposal:
     """Choose the next n designs.
 
@@ -203,6 +229,7 @@ def propose(
         settings: how hard to look.
         among: choose from these designs only (those that were tried already are passed over).
             None = from the whole space.
+        left: of the budget, all n of now included, where there are fidelities; None = no limit.
 
     Raises:
         ValueError: a history whose parts do not fit together, or n below one.
@@ -213,15 +240,20 @@ def propose(
     known = _featurise(problem, history, notes)
     # The same campaign seed serves every batch: the history's length makes the draws differ.
     streams = np.random.SeedSequence([seed, len(history.designs), len(history.pending)]).spawn(3)
-    ours = np.flatnonzero(_source(history) == 0)
-    seen = Seen(problem.space, [*(history.designs[i] for i in ours), *history.pending])
+    ours = np.flatnonzero(own(problem, sources_of(history)))
+    first = settings.first(problem.space)
+    rule = None if problem.fidelities is None else FidelityRule(problem, history, left)
+    if rule is None:
+        enough = int(known.completed.sum()) >= first
+        seen = Seen(problem.space, [*(history.designs[i] for i in ours), *history.pending])
+    else:
+        enough = rule.ready(first)
+        seen = Seen(problem.space, rule.taken(every=not enough))
     if problem.screen.charge_neutral:
         notes.append(f"charge neutrality by smact with the {OXIDATION_STATES} oxidation states")
 
     pool = Pool(problem, seed=int(streams[1].generate_state(1)[0]))
     rng = np.random.default_rng(streams[2])
-    first = settings.first(problem.space)
-    enough = int(known.completed.sum()) >= first
     every = bool((np.isfinite(known.outcomes[known.completed]).sum(axis=0) >= 2).all())
     if among is not None:
         pool.add_designs([d for d in among if seen.check(d) is None], "given")
@@ -234,8 +266,16 @@ def propose(
         if among is not None or problem.space.direct:
             if among is None:
                 pool.add(problem.space.prior(settings.prior, rng), "prior")
-            return _spread(problem, n, known, pool, models, seen, notes)
-        return _from_prior(problem, n, seen, models, streams[0], settings, notes)
+            blind = _spread(problem, n, known, pool, models, seen, notes)
+        else:
+            blind = _from_prior(problem, n, seen, models, streams[0], settings, notes)
+        return blind if rule is None else _begin(blind, n, first, rule, models)
+
+    if settings.strategy in WITHOUT_SURROGATE:
+        if rule is not None:
+            raise ValueError(f"{settings.strategy} cannot choose between fidelities")
+        models = _Models(problem, known, None, warm_start, settings, seed, notes)
+        return _bred(problem, n, known, pool, models, seen, settings, rng, notes, among is not None)
 
     whole = among is None and problem.space.size is not None
     whole = whole and (problem.space.size or 0) <= settings.enumerate
@@ -258,23 +298,22 @@ def propose(
         strategy=strategy,
         samples=settings.samples,
         seed=seed % 2**31,
+        members=_choosers(problem, known, models.surrogate, strategy, n, rng, notes),
+        preference=_preference(problem, history, strategy, seed, notes),
     )
     if acquisition.constrained:
         notes.append("no design has satisfied the constraints yet: looking for one that does")
-    elif len(problem.objectives) > 1:
+    elif len(problem.objectives) > 1 and acquisition.preference is None and not problem.contour:
         notes += reference_point(problem, known.outcomes[known.completed])[1]
     turn = len(ours) + len(history.pending)
 
-    def score(X: np.ndarray, at: int = turn) -> np.ndarray:
-        return models.score(acquisition, X, at)
-
     if whole:
-        best_of_all(pool, problem.space, [lambda X: score(X, turn), lambda X: score(X, turn + 1)],
-                    settings.shortlist)  # fmt: skip
-        pool_scores = score(pool.X)
+        scores = partial(models.scores, acquisition, turns=acquisition.turns(turn))
+        best_of_all(pool, problem.space, scores, settings.shortlist)
     elif among is None:
-        pool_scores = _search(problem, known, pool, models, acquisition, settings, rng, turn, notes)
-    chosen = _greedy(known, pool, acquisition, models, seen, n, settings, turn, seed)
+        _search(problem, known, pool, models, acquisition, settings, rng, turn, notes)
+    chosen = _greedy(known, pool, acquisition, models, seen, n, settings, turn, seed, rule)
+    acquisition.forget()  # what a design adds is told against what is known, not against itself
     candidates = [
         models.candidate(
             pool.design(i),
@@ -283,11 +322,107 @@ def propose(
             acquisition=value,
             origin=pool.origins[i],
             expected=acquisition,
+            chosen=at,
         )
-        for number, (i, value) in enumerate(chosen)
+        for number, (i, value, at) in enumerate(chosen)
     ]
+    for number, candidate in enumerate(candidates):
+        if (member := acquisition.member(turn + number)) is not None:
+            candidate.notes["member"] = member
+    notes += [] if rule is None else rule.notes
     notes.append(f"chosen from {len(pool)} designs of {pool.decoded or len(pool)} looked at")
     return _answer(candidates, n, models, known, notes, pool.refused)
+
+
+def _begin(blind: Proposal, n: int, first: int, rule: FidelityRule, models: _Models) -> Proposal:
+    """A first proposal at fidelities, in place of one at the target alone."""
+
+    def more(design: Design, fidelity: Fidelity, why: str) -> Candidate:
+        x, _ = encodable(models.problem.space.features, [design])
+        made = models.candidate(design, x[0], method="prior", acquisition=None, origin="prior")
+        made.notes["fidelity"] = note(fidelity, why)
+        return replace(made, fidelity=fidelity.label if isinstance(fidelity.label, str) else None,
+                       prediction={})  # fmt: skip
+
+    candidates = rule.begin(blind.candidates, n, first, more)
+    models.explain(candidates, blind=True)
+    notes = [*blind.notes, *rule.notes]
+    if len(candidates) == n:  # designs that were tried at less count too
+        notes = [told for told in notes if not told.startswith("only ")]
+    return replace(blind, candidates=candidates, notes=notes)
+
+
+def _bred(
+    problem: Problem,
+    n: int,
+    known: _Known,
+    pool: Pool,
+    models: _Models,
+    seen: Seen,
+    settings: ProposalSettings,
+    rng: np.random.Generator,
+    notes: list[str],
+    given: bool,
+) -> Proposal:
+    """Designs from the best ones so far, which no surrogate was asked about."""
+    from loop.evolution import children
+
+    models.surrogate = None
+    rows = np.flatnonzero((known.measured | known.failed) & known.sought)
+    designs = [known.designs[i] for i in rows]
+    names = known.names or [problem.space.describe(d) for d in known.designs]
+    found = children(
+        problem, designs, known.outcomes[rows], [names[i] for i in rows], n, pool=pool, seen=seen,
+        rng=rng, substitute=settings.strategy == "substitution", given=given,
+        tries=settings.max_draws,
+    )  # fmt: skip
+    method = settings.strategy
+    candidates = [
+        models.candidate(child.design, child.x, method=method, acquisition=None, origin=method)
+        for child in found
+    ]
+    answer = _answer(candidates, n, models, None, notes, pool.refused)
+    for child, candidate in zip(found, candidates, strict=True):
+        candidate.notes["parents"] = [names[rows[i]] for i in child.parents]
+        if (why := candidate.notes.get("why")) is not None:
+            why["sentences"] = [child.told, *why["sentences"][1:]]
+            why["text"] = " ".join(why["sentences"])
+    return answer
+
+
+def _choosers(
+    problem: Problem,
+    known: _Known,
+    surrogate: Surrogate,
+    strategy: Strategy,
+    n: int,
+    rng: np.random.Generator,
+    notes: list[str],
+) -> Sequence[str]:
+    """The members of a hedge that choose the next n designs; of other strategies, any."""
+    if strategy != "hedge":
+        return hedge.MEMBERS
+    rows = np.flatnonzero(known.sought)
+    members, told = hedge.choosers(
+        problem, surrogate, known.X[rows], known.outcomes[rows],
+        [known.members[i] for i in rows], n, rng,
+    )  # fmt: skip
+    notes.append(told)
+    return members
+
+
+def _preference(
+    problem: Problem, history: History, strategy: Strategy, seed: int, notes: list[str]
+) -> Preference | None:
+    """The utility that a person's answers tell of, where there are enough and it is asked for."""
+    few = len(history.preferences) < PREFERENCES
+    if few or len(problem.objectives) < 2 or problem.contour or strategy == "uncertainty":
+        return None
+    from loop.preference import Preference
+
+    learnt = Preference(problem, history.outcomes, history.preferences, seed=seed)
+    notes += [learnt.told(), *learnt.notes]
+    return learnt
 
 
 def _search(
@@ -302,6 +437,7 @@ def _search(
     notes: list[str],
 ) -> np.ndarray:
     """Fill the pool with what is worth most: moves from good designs, evolution, uphill steps."""
+    assert models.surrogate is not None
     space = problem.space
     completed = np.flatnonzero(known.completed)
     rows = completed[good_rows(problem, known.outcomes[completed], settings.good)]
@@ -316,29 +452,36 @@ def _search(
         notes.append(f"no local search: what is known of {', '.join(doubted)} is too uncertain yet")
         pool.add(space.prior(rounds * settings.children, rng), "prior")
         rounds = 0
-    for at in range(2):  # a portfolio looks in turn for one thing and another
+    if settings.regions and not doubted and trust.wanted(space, len(completed)):
+        long = trust.length(problem, known.outcomes[known.sought], first=settings.first(space))
+        found = trust.regions(
+            problem, models.surrogate, [known.designs[i] for i in completed], known.X[completed],
+            known.outcomes[completed], long,
+        )  # fmt: skip
+        pool.add(trust.moves(space, found, settings.regions, rng), "trust region")
+    turns = acquisition.turns(turn)
+    for at in turns:  # a portfolio looks in turn for one thing and another
         evolve(
             pool,
             space,
-            lambda X, at=at: models.score(acquisition, X, turn + at),
-            rounds=rounds // 2,
+            partial(models.score, acquisition, turn=at),
+            rounds=rounds // len(turns),
             children=settings.children,
             parents=settings.parents,
             step=settings.step,
             rng=rng,
         )
-    assert models.surrogate is not None
     surrogate = models.surrogate
     if space.direct and space.smooth and surrogate.smooth:
-        for at in range(2):
-            values = models.score(acquisition, pool.X, turn + at)
+        for at in turns:
+            values = models.score(acquisition, pool.X, at)
             starts = spread_out(pool.X, values, 16, among=64)
 
             def uphill(X: torch.Tensor, at: int = at) -> torch.Tensor:
                 answers = [m.marginal(surrogate.unit(X)) for m in surrogate.models]
                 mean = torch.stack([a[0] for a in answers], -1)
                 variance = torch.stack([a[1] for a in answers], -1)
-                return acquisition.score(mean, variance, turn + at)
+                return acquisition.score(mean, variance, at)
 
             like = surrogate.scales
             pool.add(polish(space, pool.codes[starts], uphill, settings.polish, like), "gradient")
@@ -353,34 +496,40 @@ def _check(problem: Problem, history: History, n: int) -> None:
             f"{rows} designs and {m} metrics: wanted outcomes and sem of shape {(rows, m)} and"
             f" failed of shape {(rows,)}, not {shapes}"
         )
-    if _source(history).shape != (rows,) or (_source(history) < 0).any():
-        raise ValueError(f"source: wanted {rows} numbers of 0 or more")
+    for source, count in ((sources_of(history), rows),
+                          (pending_sources(history), len(history.pending))):  # fmt: skip
+        if source.shape != (count,) or (source < 0).any():
+            raise ValueError(f"source: wanted {count} numbers of 0 or more")
+    if not own(problem, pending_sources(history)).all():
+        raise ValueError("what is pending is of this campaign, not of another source")
     if np.isinf(np.asarray(history.outcomes, dtype=np.float64)).any():
         raise ValueError("an outcome is infinite; nan stands for one that was not measured")
     if n < 1:
         raise ValueError(f"a proposal has one design or more, not {n}")
 
 
-def _source(history: History) -> np.ndarray:
-    rows = len(history.designs)
-    return np.zeros(rows, int) if history.source is None else np.asarray(history.source, int)
-
-
 def _featurise(problem: Problem, history: History, notes: list[str]) -> _Known:
     X, kept = encodable(problem.space.features, history.designs)
-    pending_X, _ = encodable(problem.space.features, history.pending)
+    pending_X, waiting = encodable(problem.space.features, history.pending)
+    source, pending = sources_of(history)[kept], pending_sources(history)[waiting]
+    designs, members = [history.designs[i] for i in kept], history.members or []
     if len(kept) < len(history.designs):
         lost = len(history.designs) - len(kept)
         notes.append(f"left out of the surrogate: {lost} observed designs that cannot be encoded")
     return _Known(
-        [history.designs[i] for i in kept],
+        designs,
         X,
         np.asarray(history.outcomes, dtype=np.float64)[kept],
         np.asarray(history.sem, dtype=np.float64)[kept],
         np.asarray(history.failed, dtype=bool)[kept],
         pending_X,
-        _source(history)[kept],
+        source,
         None if history.names is None else [history.names[i] for i in kept],
+        own(problem, source),
+        at_target(problem, designs, source),
+        pending,
+        at_target(problem, [history.pending[i] for i in waiting], pending),
+        [members[i] if i < len(members) else None for i in kept],
     )
 
 
@@ -400,8 +549,8 @@ class _Models:
         seed: int,
         notes: list[str],
     ) -> None:
-        self._problem, self._known = problem, known
-        done, ended = known.measured, (known.measured | known.failed) & (known.source == 0)
+        self.problem, self._known = problem, known
+        done, ended = known.measured, (known.measured | known.failed) & known.own
         if not ended.any():
             return
         around = known.X if reachable is None else np.vstack([known.X, reachable])
@@ -409,9 +558,9 @@ class _Models:
         bounds = feature_bounds(around, tail=0.0 if problem.space.direct else 0.02)
         self.feasibility = fit_feasibility(known.X[ended], ~known.failed[ended], bounds=bounds)
         if self.feasibility.informative:
+            failed = int(known.failed[ended].sum())
             notes.append(
-                f"{int(known.failed.sum())} of {int(ended.sum())} trials failed: designs like those"
-                " count for less"
+                f"{failed} of {int(ended.sum())} trials failed: designs like those count for less"
             )
         if (np.isfinite(known.outcomes[known.completed]).sum(axis=0) >= 2).all():
             self.surrogate = fit_surrogate(
@@ -430,14 +579,24 @@ class _Models:
 
     def score(self, acquisition: Acquisition, X: np.ndarray, turn: int) -> np.ndarray:
         """Log worth of q designs before any of a batch is chosen."""
+        return self.scores(acquisition, X, [turn])[0]
+
+    def scores(
+        self, acquisition: Acquisition, X: np.ndarray, turns: Sequence[int]
+    ) -> list[np.ndarray]:
+        """The `score` of q designs at several turns."""
         assert self.surrogate is not None
+        parts = []
         with torch.no_grad():
-            unit = self.surrogate.unit(X)
-            answers = [m.marginal(unit) for m in self.surrogate.models]
-            mean = torch.stack([a[0] for a in answers], -1)
-            variance = torch.stack([a[1] for a in answers], -1)
-            value = acquisition.score(mean, variance, turn).cpu().numpy()
-        return value + self.log_feasibility(X)
+            for start in range(0, max(len(X), 1), CHUNK):  # q x n covariances can be large
+                unit = self.surrogate.unit(X[start : start + CHUNK])
+                answers = [m.marginal(unit) for m in self.surrogate.models]
+                mean = torch.stack([a[0] for a in answers], -1)
+                variance = torch.stack([a[1] for a in answers], -1)
+                parts.append(
+                    torch.stack([acquisition.score(mean, variance, t) for t in turns]).cpu()
+                )
+        return list(torch.cat(parts, -1).numpy() + self.log_feasibility(X))
 
     def log_feasibility(self, X: np.ndarray) -> np.ndarray:
         """Log probability that each of q trials succeeds."""
@@ -448,10 +607,10 @@ class _Models:
     def explain(self, candidates: list[Candidate], blind: bool) -> None:
         """Note with each candidate why it was chosen."""
         known = self._known
-        X, kept = encodable(self._problem.space.features, [c.design for c in candidates])
-        rows = np.flatnonzero(known.source == 0)
+        X, kept = encodable(self.problem.space.features, [c.design for c in candidates])
+        rows = np.flatnonzero(known.sought)
         told = explain_candidates(
-            self._problem,
+            self.problem,
             [known.designs[i] for i in rows],
             known.X[rows],
             known.outcomes[rows],
@@ -473,19 +632,31 @@ class _Models:
         acquisition: float | None,
         origin: str,
         expected: Acquisition | None = None,
+        chosen: Chosen | None = None,
     ) -> Candidate:
-        """A design with all that is thought of it."""
+        """A design with all that is thought of it; what is predicted is what will be read."""
         prediction = {}
         notes: dict[str, Any] = {"origin": origin}
-        if self.surrogate is not None:
+        fidelity = None
+        if chosen is not None:
+            notes["fidelity"] = chosen.as_note()
+            if isinstance(chosen.fidelity.label, str):
+                fidelity = chosen.fidelity.label
+        if self.surrogate is not None and chosen is not None:
+            for metric, (y, sd, noisy) in foretold(
+                self.surrogate, chosen.x, chosen.sources
+            ).items():
+                prediction[metric] = (y, sd)
+                notes.setdefault("predictive_sd", {})[metric] = noisy
+        elif self.surrogate is not None:
             mean, variance = self.surrogate.posterior(x[None])
-            sd, noisy = variance.sqrt(), self.surrogate.predictive_sd(x[None])
-            metrics = list(enumerate(self._problem.metrics))
-            prediction = {metric: (float(mean[0, j]), float(sd[0, j])) for j, metric in metrics}
-            notes["predictive_sd"] = {metric: float(noisy[0, j]) for j, metric in metrics}
+            sds, readings = variance.sqrt(), self.surrogate.predictive_sd(x[None])
+            metrics = list(enumerate(self.problem.metrics))
+            prediction = {metric: (float(mean[0, j]), float(sds[0, j])) for j, metric in metrics}
+            notes["predictive_sd"] = {metric: float(readings[0, j]) for j, metric in metrics}
         if expected is not None:
             believed = Beliefs(expected.surrogate, x[None])
-            if self._problem.constraints:
+            if self.problem.constraints:
                 chance = expected.log_chance(believed.mean, believed.variance).exp()
                 notes["p_constraints"] = float(chance[0])
             gain = float(expected.expected_gain(believed.mean, believed.variance)[0])
@@ -493,7 +664,9 @@ class _Models:
         feasibility = None
         if self.feasibility is not None:
             feasibility = float(self.feasibility.probability(x[None])[0])
-        latent, encoded = encodable(self._problem.space.latent, [design])
+        latent, encoded = encodable(self.problem.space.latent, [design])
+        if chosen is not None:
+            design = chosen.design
         return Candidate(
             design,
             method,
@@ -502,6 +675,7 @@ class _Models:
             feasibility,
             latent[0].tolist() if encoded and latent.shape[1] else None,
             notes,
+            fidelity,
         )
 
 
@@ -583,7 +757,7 @@ def _spread(
     """Designs of the pool, each the farthest from all that were tried or chosen before it."""
     span = np.maximum(np.ptp(pool.X, axis=0), 1e-9) if len(pool) else 1.0
     points = pool.X / span
-    tried = np.vstack([known.X[known.source == 0], known.pending_X]) / span
+    tried = np.vstack([known.X[known.own], known.pending_X]) / span
     center = np.median(points, axis=0, keepdims=True) if len(pool) else points
     distance = -((points - center) ** 2).sum(1) - 1e9  # the first of all is in the middle
     for x in tried:
@@ -619,7 +793,8 @@ def _greedy(
     settings: ProposalSettings,
     turn: int,
     seed: int,
-) -> list[tuple[int, float]]:
+    rule: FidelityRule | None = None,
+) -> list[tuple[int, float, Chosen | None]]:
     """Pick n designs one after the other, each given those before it and those being evaluated.
 
     Whether a design was seen before is asked only of those about to be picked: comparing crystals
@@ -627,11 +802,11 @@ def _greedy(
     """
     assert models.surrogate is not None
     ranking: list[int] = []
-    for at in range(2):
-        values = models.score(acquisition, pool.X, turn + at)
+    for values in models.scores(acquisition, pool.X, acquisition.turns(turn)):
         ranking += np.argsort(-values, kind="stable")[: settings.shortlist].tolist()
     rows = np.array(list(dict.fromkeys(ranking)), dtype=int)
     pending = known.pending_X
+    sources = SourcesKnown(known.outcomes[known.measured], known.source[known.measured])
     with torch.no_grad():
         beliefs = Beliefs(models.surrogate, np.vstack([pool.X[rows], pending]))
 
@@ -641,15 +816,19 @@ def _greedy(
             if float(chance) > np.log(0.5):
                 acquisition.believe(beliefs.mean[i])
 
-        for i in range(len(rows), len(rows) + len(pending)):
-            believe(i)
+        for k, i in enumerate(range(len(rows), len(rows) + len(pending))):
+            if known.pending_sought[k]:
+                believe(i)
+            else:
+                source = int(known.pending_source[k])
+                beliefs.take(beliefs.reading(i, pending[k], sources.of(source)))
         feasible = models.log_feasibility(pool.X[rows])
         joint = _joint(acquisition, known, settings, seed)
         alive = np.ones(len(rows), dtype=bool)
-        chosen: list[tuple[int, float]] = []
+        chosen: list[tuple[int, float, Chosen | None]] = []
         while len(chosen) < n and alive.any():
             mean, variance = beliefs.mean[: len(rows)], beliefs.variance[: len(rows)]
-            if acquisition.strategy == "thompson" and not acquisition.constrained:
+            if acquisition.kind(turn + len(chosen)) == "thompson" and not acquisition.constrained:
                 mean = beliefs.draw(np.arange(len(rows)), seed % 2**31 + len(chosen))
             values = acquisition.score(mean, variance, turn + len(chosen)).cpu().numpy() + feasible
             if joint is not None:
@@ -667,8 +846,18 @@ def _greedy(
                 pool.refused[refusal.rule] += 1
             if best is None:
                 break
-            chosen.append((int(rows[best]), float(values[best])))
-            seen.add(pool.design(int(rows[best])))
+            row = int(rows[best])
+            how: Chosen | None = None
+            if rule is not None:
+                how = rule.choose(beliefs, best, pool.design(row), pool.X[row], sources)
+                if how is None:
+                    break
+                rule.count(pool.design(row), how.fidelity)
+            chosen.append((row, float(values[best]), how))
+            seen.add(pool.design(row))
+            if how is not None and how.reading is not None:
+                beliefs.take(how.reading)
+                continue
             believe(best)
             if joint is not None:
                 joint.add(pool.X[rows[best]])
@@ -683,7 +872,8 @@ def _joint(
     from loop.joint import JointScore
 
     X = known.X[known.completed]
-    return JointScore(acquisition, X, known.pending_X, settings.joint_samples, seed % 2**31)
+    pending = known.pending_X[known.pending_sought]
+    return JointScore(acquisition, X, pending, settings.joint_samples, seed % 2**31)
 
 
 def _answer(

@@ -171,6 +171,11 @@ class DesignSpace:
             code, feature = code + axis.width, feature + len(axis.feature_names)
         return tuple(pairs)
 
+    @cached_property
+    def tied(self) -> tuple[tuple[int, ...], ...]:
+        """Columns of the codes that cannot move one by one: of a composition, or of a constraint."""
+        return tuple(columns for columns, _ in self._factors if len(columns) > 1)
+
     @property
     def direct(self) -> bool:
         """Whether features follow from codes without decoding (no axis is latent)."""

@@ -239,7 +239,11 @@ def target_met(
     for j, objective, value in asked:
         sign = 1.0 if objective.goal == "maximize" else -1.0
         # a measurement at the edge of its tolerance is within it, whatever the last digit does
-        met &= values[:, j] >= sign * value - 1e-12 * max(abs(value), abs(objective.target or 0.0))
+        worth = values[:, j]
+        if objective.target is not None:  # also where less than its tolerance is asked
+            column = problem.metrics.index(objective.metric)
+            worth, sign = -np.abs(outcomes[:, column] - objective.target), -1.0
+        met &= worth >= sign * value - 1e-12 * max(abs(value), abs(objective.target or 0.0))
     if since:
         before = values[:since][feasible(problem, outcomes[:since])]
         met &= ~np.array([_beaten(row, before) for row in values], dtype=bool)

@@ -224,8 +224,12 @@ def _run(config: dict[str, Any], key: str, payload: dict[str, Any], log: Path) -
     try:
         evaluator = make_evaluator(config)
         if "check" in payload:
-            evaluator.check(payload["check"])
+            for fidelity in payload.get("fidelities") or [None]:
+                at = evaluator if fidelity is None else evaluator.at(fidelity)
+                at.check(payload["check"])
             return Outcome(key, Evaluation({}), None, "done")
+        if "fidelity" in payload:
+            evaluator = evaluator.at(payload["fidelity"])
         evaluation = evaluator.evaluate(payload["design"], payload["metrics"], payload["seed"])
         check_evaluation(evaluation, payload["metrics"])
         outcome = Outcome(key, evaluation, None, "done")

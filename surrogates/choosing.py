@@ -150,7 +150,7 @@ def _robust(model: MetricModel, max_iter: int) -> MetricModel:
 
 def _forest(outcomes: Outcomes, seed: int) -> tuple[Trend, Tensor] | None:
     """A random forest as a mean, and what its trees foretold of outcomes they had not seen."""
-    if int(outcomes.source.max()) > 0 or outcomes.guide is not None:
+    if int(outcomes.source.max()) > 0 or outcomes.guide is not None or len(outcomes.y) < 2:
         return None
     from sklearn.ensemble import RandomForestRegressor
 

@@ -29,6 +29,7 @@ NOISE_MEDIAN, NOISE_SD = math.exp(-4.0), 1.0  # of the noise's variance, standar
 SCALE_RANGE = (0.025, 1e3)
 NOISE_RANGE = (1e-4, 2.0)
 WEIGHT_SD = 1.0  # of the logarithm of a part's weight
+SIZE_SD = 0.5  # of the logarithm of another source's size, both standardised
 SPARSE_TAU = 0.1  # global shrinkage of inverse squared lengthscales
 
 
@@ -75,7 +76,8 @@ def _bounds(structure: Structure) -> list[tuple[float, float]]:
         [log(*SCALE_RANGE)] * structure.scales
         + [log(1e-4, 20.0)] * weights
         + [log(*NOISE_RANGE)] * structure.sources
-        + [(-4.0, 6.0)] * (structure.sources > 1)
+        + [(-4.0, 6.0)] * (structure.sources - 1)
+        + [log(0.1, 10.0)] * (structure.sources - 1)
     )
 
 
@@ -108,9 +110,12 @@ def _prior(structure: Structure, sparse: bool, theta: np.ndarray) -> tuple[float
     end = g + weights + structure.sources
     log_normal(slice(g + weights, end), NOISE_MEDIAN, NOISE_SD)
     if structure.sources > 1:  # sources of one quantity mostly agree: 0.5 to 0.98
-        z = (theta[end:] - 2.0) / 1.0
+        others = structure.sources - 1
+        means = np.repeat([2.0, 0.0], others)
+        sds = np.repeat([1.0, SIZE_SD], others)
+        z = (theta[end:] - means) / sds
         value += float((0.5 * z**2).sum())
-        gradient[end:] += z
+        gradient[end:] += z / sds
     return value, gradient
 
 
@@ -123,7 +128,7 @@ def start(structure: Structure, sparse: bool) -> np.ndarray:
             np.full(g, math.log(mode) + (0.5 if sparse else 0.0)),
             np.full(weights, -math.log(max(weights, 1))),
             np.full(structure.sources, math.log(0.02)),
-            np.full(int(structure.sources > 1), 2.0),
+            np.repeat([2.0, 0.0], structure.sources - 1),
         ]
     )
 
@@ -146,16 +151,16 @@ def fit(
             default start.
         max_iter: cap on L-BFGS iterations.
     """
-    like = data.X
+    # Single precision, where that is asked for, would end a line search before its end.
+    X, y, given, basis = (t.double() for t in (data.X, data.y, data.given, data.basis))
 
     def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
         prior, slope = _prior(structure, sparse, theta)
         try:
             value, gradient = value_and_gradient(
-                structure, torch.as_tensor(theta).to(like),
-                data.X, data.y, data.given, data.basis, data.source,
-            )  # fmt: skip
-        except torch.linalg.LinAlgError:
+                structure, torch.as_tensor(theta).to(X), X, y, given, basis, data.source
+            )
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             return 1e12, np.zeros_like(theta)
         return value + prior, gradient.cpu().double().numpy() + slope
 
@@ -170,5 +175,5 @@ def fit(
         objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_iter}
     )
     prior, _ = _prior(structure, sparse, found.x)
-    theta = torch.as_tensor(found.x).to(like)
+    theta = torch.as_tensor(found.x).to(data.X)
     return Fit(theta, -(float(found.fun) - prior), bool(found.fun < 1e11))

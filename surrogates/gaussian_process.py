@@ -1,8 +1,8 @@
 """A Gaussian process of one metric, ready to answer.
 
 Exact up to `MAX_EXACT` outcomes (hyperparameters are fitted to a sample of them where they are
-many). Beyond, the answer is the fully independent training conditional ([Snelson2006]_) over inducing designs that are spread
-out, whose cost grows in proportion to the outcomes.
+many). Beyond, the answer is the fully independent training conditional ([Snelson2006]_) over
+inducing designs that are spread out, whose cost grows in proportion to the outcomes.
 
 Where a feature is itself a prediction of the metric (a pretrained network's), the process is the
 correction to it: its mean is affine in that feature, with a slope near one.
@@ -13,7 +13,6 @@ correction to it: its mean is affine in that feature, with a slope near one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -85,7 +84,8 @@ class MetricModel:
     """The fitted Gaussian process of one metric.
 
     Features are those of the unit cube. *Standardised* is after the warp: what the acquisition
-    works with; `predict` answers in the metric's unit.
+    works with; `predict` answers in the metric's unit, its intervals widened by `inflation`, which
+    makes them hold for designs that were chosen and not drawn at random.
     """
 
     recipe: Recipe
@@ -106,6 +106,7 @@ class MetricModel:
     notes: list[str] = field(default_factory=list)
     tried: dict[str, float] = field(default_factory=dict)
     chosen_at: int = 0
+    inflation: float = 1.0
 
     @property
     def n(self) -> int:
@@ -120,8 +121,20 @@ class MetricModel:
     @property
     def noise(self) -> float:
         """Variance of the noise of an outcome of source 0, standardised (typical)."""
-        learnt = float(self.structure.unpack(self.theta)[2].exp()[0])
-        given = (self.data.noise * self.warp.slope(self.data.y)).square()[self.data.source == 0]
+        return self.noise_of(0)
+
+    def warp_of(self, source: int) -> Warp:
+        """What standardises the outcomes of a source: all but 0 have a plain scale."""
+        if source == 0:
+            return self.warp
+        return standardise(self.data.y[self.data.source == source])
+
+    def noise_of(self, source: int) -> float:
+        """Variance of the noise of an outcome of a source, standardised (typical)."""
+        learnt = float(self.structure.unpack(self.theta)[2].exp()[source])
+        here = self.data.source == source
+        slope = self.warp_of(source).slope(self.data.y[here])
+        given = _known_variance(self.data.noise[here], slope)
         known = given[given.isfinite()]
         return learnt + (float(known.median()) if len(known) else 0.0)
 
@@ -151,6 +164,9 @@ class MetricModel:
         """Standardised mean and variance at ... x q x f features: two ... x q tensors."""
         mean, parts = self._explained(X, source)
         variance = self.structure.variance(self.theta) + _basis_diagonal(self.data, self.warp, X)
+        if source:  # another source has a size of its own, and a constant
+            extra = self.structure.coupling(self.theta)[1][source].square() - 1.0
+            variance = variance + extra * self.structure.variance(self.theta) + _OFFSET_VARIANCE
         for solved, sign in parts:
             variance = variance + sign * solved.square().sum(-2)
         return mean, variance.clamp_min(1e-9)
@@ -164,13 +180,22 @@ class MetricModel:
             covariance = covariance + sign * solved.mT @ solved
         return mean, covariance
 
-    def covariances(self, X: Tensor, x: Tensor, source: int = 0) -> Tensor:
-        """Posterior covariance of q x f features with one design x (f) of a source: q numbers."""
-        _, many = self._explained(X)
+    def covariances(self, X: Tensor, x: Tensor, source: int = 0, of: int = 0) -> Tensor:
+        """Posterior covariance of q x f features with one design x (f) of a source: q numbers.
+
+        Args:
+            X: the q designs.
+            x: the one.
+            source: that of x.
+            of: that of the q.
+        """
+        _, many = self._explained(X, of)
         _, one = self._explained(x[None], source)
         k = self.structure.covariance(self.theta, X, x[None])[..., 0]
-        if self.structure.sources > 1 and source:
-            k = k * torch.sigmoid(self.structure.unpack(self.theta)[3])
+        if source or of:
+            a = torch.tensor([of], device=X.device)
+            b = torch.tensor([source], device=X.device)
+            k = k * self.structure.between(self.theta, a, b)[0, 0] + _offset(a, b).to(k)[0, 0]
         k = k + _basis(self.data, self.warp, X, x[None]).expand(len(X), 1)[..., 0]
         for (a, sign), (b, _) in zip(many, one, strict=True):
             k = k + sign * (a * b).sum(-2)
@@ -178,12 +203,14 @@ class MetricModel:
 
     def predict(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance without noise, in the metric's unit: two q vectors."""
-        return self.warp.moments(*self.marginal(X))
+        mean, variance = self.marginal(X)
+        return self.warp.moments(mean, self.inflation**2 * variance)
 
     def predictive_sd(self, X: Tensor) -> Tensor:
         """Standard deviation of a new outcome, noise included, in the metric's unit: q numbers."""
         mean, variance = self.marginal(X)
-        return self.warp.moments(mean, variance + self.noise)[1].sqrt()
+        whole = self.inflation**2 * (variance + self.noise)
+        return self.warp.moments(mean, whole)[1].sqrt()
 
     def state(self) -> dict[str, Any]:
         """Hyperparameters as JSON, for the next fit."""
@@ -199,10 +226,13 @@ def _guide(data: Outcomes, warp: Warp, X: Tensor) -> tuple[Tensor, Tensor]:
     if data.guide is None:
         nothing = X[..., 0] * 0.0
         return nothing, nothing
-    h = (X[..., data.guide] - 0.5) * (data.guide_width / (warp.spread * warp.scale))
+    # Outcomes that hardly differ would make of any guide a slope without measure.
+    width = min(data.guide_width / (warp.spread * warp.scale), _FAR)
+    h = (X[..., data.guide] - 0.5) * width
     return h, 0.8 * h  # of what it predicts, some or all is right: a half to all of it
 
 
+_FAR = 1e3
 _GUIDE_VARIANCE = 0.3**2
 _CONSTANT_VARIANCE = 1.0
 _OFFSET_VARIANCE = 1.0
@@ -226,6 +256,15 @@ def _basis_diagonal(data: Outcomes, warp: Warp, X: Tensor) -> Tensor:
     return _CONSTANT_VARIANCE + _GUIDE_VARIANCE * _guide(data, warp, X)[0].square()
 
 
+def to_unit(X: Tensor, low: Tensor, width: Tensor) -> Tensor:
+    """Raw features, ... x f, mapped to the unit cube by f lower ends and f widths.
+
+    What lies very far outside stays at its edge of the world: differences between squares of large
+    numbers are noise, and nothing is known there anyway.
+    """
+    return ((X - low) / width).clamp(-_FAR, _FAR)
+
+
 def spread_out(X: Tensor, n: int, first: int = 0) -> Tensor:
     """Positions of n rows, each the farthest from those before it."""
     chosen = [first]
@@ -238,13 +277,22 @@ def spread_out(X: Tensor, n: int, first: int = 0) -> Tensor:
 
 
 def _sample(outcomes: Outcomes, n: int, seed: int) -> Tensor:
-    """Positions of n outcomes: the best and worst tenth, the rest at random."""
+    """Positions of n outcomes: the best and worst tenth of source 0, the rest at random.
+
+    Source 0, which is what is predicted, has at least half of them, or all of its own.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def some(rows: Tensor, k: int) -> Tensor:
+        return rows[torch.randperm(len(rows), generator=generator)[:k].to(rows.device)]
+
     order = outcomes.y.argsort()
-    ends = torch.cat([order[: n // 10], order[-(n // 10) :]])
-    rest = order[n // 10 : -(n // 10)]
-    source = torch.Generator().manual_seed(seed)
-    picked = torch.randperm(len(rest), generator=source)[: n - len(ends)].to(rest.device)
-    return torch.cat([ends, rest[picked]]).sort().values
+    here, others = order[outcomes.source[order] == 0], order[outcomes.source[order] > 0]
+    k = min(len(here), max(n // 2, n - len(others)))
+    if k < len(here):
+        ends = torch.cat([here[: k // 10], here[-(k // 10) :]])
+        here = torch.cat([ends, some(here[k // 10 : -(k // 10)], k - len(ends))])
+    return torch.cat([here, some(others, n - k)]).sort().values
 
 
 def _at(outcomes: Outcomes, rows: Tensor) -> Outcomes:
@@ -252,6 +300,21 @@ def _at(outcomes: Outcomes, rows: Tensor) -> Outcomes:
         outcomes, X=outcomes.X[rows], y=outcomes.y[rows], noise=outcomes.noise[rows],
         source=outcomes.source[rows],
     )  # fmt: skip
+
+
+def _known_variance(noise: Tensor, slope: Tensor) -> Tensor:
+    """Standardised variances of standard errors (nan = unknown)."""
+    return (noise * slope).square().clamp_max(1e12)  # so large a one says as little as infinity
+
+
+def _factor(K: Tensor) -> Tensor:
+    """Cholesky factor of a covariance that rounding may have made a little less than definite."""
+    diagonal = K.diagonal()
+    for jitter in (0.0, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3):
+        factor, bad = torch.linalg.cholesky_ex(K + torch.diag(jitter * diagonal))
+        if not bool(bad):
+            return factor
+    return torch.linalg.cholesky(K)  # which says what is wrong
 
 
 def fit_gaussian_process(
@@ -299,14 +362,17 @@ def fit_gaussian_process(
         K = K * structure.between(found.theta, data.source, data.source)
     K = K + data.basis
     noise = structure.unpack(found.theta)[2].exp()[data.source] + data.given
-    factor = torch.linalg.cholesky(K + torch.diag(noise))
+    factor = _factor(K + torch.diag(noise))
     left_out = _left_out(factor, data, part, warp)
     model = MetricModel(
         recipe, warp, structure, found.theta, data.X, data.source, factor,
         torch.cholesky_solve(data.y[:, None], factor)[:, 0], outcomes, left_out, found.evidence,
         found.converged, trend=None if trend is None else trend[0], outliers=outliers,
+        inflation=_inflation(factor, data),
     )  # fmt: skip
-    return model if n <= MAX_EXACT else _inducing(model, _data(outcomes, warp, extra, None))
+    if n <= MAX_EXACT:
+        return model
+    return _inducing(model, _data(outcomes, warp, extra, None if trend is None else trend[1]))
 
 
 def _data(outcomes: Outcomes, warp: Warp, extra: Tensor, trend: Tensor | None) -> Data:
@@ -316,7 +382,7 @@ def _data(outcomes: Outcomes, warp: Warp, extra: Tensor, trend: Tensor | None) -
         rows = outcomes.source == other
         own = standardise(outcomes.y[rows])
         y[rows], slope[rows] = own(outcomes.y[rows]), own.slope(outcomes.y[rows])
-    given = (outcomes.noise * slope).square().nan_to_num(nan=0.0) + extra
+    given = _known_variance(outcomes.noise, slope).nan_to_num(nan=0.0) + extra
     mean = _guide(outcomes, warp, outcomes.X)[1]
     if trend is not None:
         mean = mean + trend
@@ -332,6 +398,24 @@ def _left_out(factor: Tensor, data: Data, outcomes: Outcomes, warp: Warp) -> Lea
     return leave_one_out(factor, data.y, warp, outcomes.y, here)
 
 
+_INFLATION, _INFLATION_WEIGHT = 1.35, 8.0
+"""What to expect of `_inflation`, and how many outcomes that expectation is worth."""
+
+
+def _inflation(factor: Tensor, data: Data) -> float:
+    """By how much predictions made before the result have been too sure.
+
+    The factor of the covariance, taken in the order of the outcomes, holds the error of each one
+    foretold from those before it, in predicted standard deviations. Designs are chosen for what is
+    expected of them, so their errors are larger than those of designs drawn at random would be:
+    intervals are widened by what was seen of that, which for few outcomes is a third.
+    """
+    errors = torch.linalg.solve_triangular(factor, data.y[:, None], upper=False)[:, 0]
+    late = errors[data.source == 0][5:].square().clamp_max(9.0)
+    total = _INFLATION_WEIGHT * _INFLATION**2 + float(late.sum())
+    return float((total / (_INFLATION_WEIGHT + len(late))) ** 0.5)
+
+
 def _inducing(model: MetricModel, data: Data) -> MetricModel:
     """The answer from all outcomes, by inducing designs."""
     structure, theta = model.structure, model.theta
@@ -344,18 +428,22 @@ def _inducing(model: MetricModel, data: Data) -> MetricModel:
         K = K + _offset(model.anchor_source, model.anchor_source).to(K)
     K = K + _basis(model.data, model.warp, model.anchors, model.anchors)
     K = K + 1e-6 * torch.eye(len(K)).to(K)
-    factor = torch.linalg.cholesky(K)
+    factor = _factor(K)
     cross = structure.covariance(theta, data.X, model.anchors)
     if structure.sources > 1:
         cross = cross * structure.between(theta, data.source, model.anchor_source)
         cross = cross + _offset(data.source, model.anchor_source).to(cross)
     cross = cross + _basis(model.data, model.warp, data.X, model.anchors)  # n x m
     solved = torch.linalg.solve_triangular(factor, cross.mT, upper=False)
-    prior = structure.variance(theta) + _basis_diagonal(model.data, model.warp, data.X)
+    sizes = structure.coupling(theta)[1][data.source]
+    prior = sizes.square() * structure.variance(theta) + _OFFSET_VARIANCE * (data.source > 0)
+    prior = prior + _basis_diagonal(model.data, model.warp, data.X)
     noise = structure.unpack(theta)[2].exp()[data.source] + data.given
     noise = noise + (prior - solved.square().sum(0)).clamp_min(0.0)
-    inside = K + (cross / noise[:, None]).mT @ cross
-    model.factor, model.second = factor, torch.linalg.cholesky(inside)
+    # The factor of K + cross' noise^-1 cross, by way of a matrix whose condition is harmless.
+    scaled = solved / noise.sqrt()
+    inside = torch.eye(len(K)).to(K) + scaled @ scaled.mT
+    model.factor, model.second = factor, factor @ torch.linalg.cholesky(inside)
     weights = torch.cholesky_solve((cross.mT @ (data.y / noise))[:, None], model.second)
     model.weights = weights[:, 0]
     model.notes.append(
@@ -377,5 +465,3 @@ def identify_outliers(model: MetricModel) -> Tensor | None:
         return None
     excess = (model.left_out.residual.square() - model.left_out.spread.square()).clamp_min(0.0)
     return torch.where(far, excess, torch.zeros_like(excess))
-
-

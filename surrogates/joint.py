@@ -11,9 +11,9 @@ from botorch.posteriors import GPyTorchPosterior
 from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
 from torch import Tensor
 
-from surrogates.gaussian_process import MetricModel
+from surrogates.gaussian_process import MetricModel, to_unit
 
-_JITTER = 1e-6
+_JITTER = {torch.float64: 1e-6, torch.float32: 1e-4}
 
 
 class JointModel(Model):
@@ -58,13 +58,13 @@ class JointModel(Model):
         """
         if observation_noise is not False:
             raise NotImplementedError("the joint posterior is that of the truth, without noise")
-        unit = (X - self._low) / self._width
+        unit = to_unit(X, self._low, self._width)
         wanted = range(len(self._models)) if output_indices is None else output_indices
         normals = []
         for i in wanted:
             mean, covariance = self._models[i].joint(unit)
             eye = torch.eye(covariance.shape[-1], dtype=X.dtype, device=X.device)
-            normals.append(MultivariateNormal(mean, covariance + _JITTER * eye))
+            normals.append(MultivariateNormal(mean, covariance + _JITTER[X.dtype] * eye))
         several = len(normals) > 1
         normal = MultitaskMultivariateNormal.from_independent_mvns(normals) if several else None
         posterior = GPyTorchPosterior(normals[0] if normal is None else normal)

@@ -7,7 +7,9 @@ models at every proposal and to let the data choose.
 Features come in groups that share a lengthscale (the one-hot columns of one choice are a group).
 Two structures: *joint*, one kernel of all features, and *additive*, a sum of one kernel a group and
 a joint one ([Duvenaud2011]_). Where observations come from several sources (laboratories, levels of
-theory), the kernel is multiplied by a correlation between sources ([Bonilla2007]_). A constant, and
+theory), the kernel is multiplied by a covariance between sources ([Bonilla2007]_): each has a
+correlation with source 0 and a size of its own, and two others are alike only through source 0, so
+that a source that teaches nothing takes nothing from the rest. A constant, and
 the share that is right of a feature that foretells the outcome, are basis functions with normal
 priors, marginalised ([Rasmussen2006]_, section 2.7).
 
@@ -36,8 +38,18 @@ _ROOT5 = math.sqrt(5.0)
 def squared_distances(A: Tensor, B: Tensor) -> Tensor:
     """Squared Euclidean distances of ... x a x d to ... x b x d points: ... x a x b."""
     cross = A @ B.mT
-    square = A.square().sum(-1)[..., :, None] + B.square().sum(-1)[..., None, :]
-    return (square - 2.0 * cross).clamp_min(0.0)
+    a, b = A.square().sum(-1)[..., :, None], B.square().sum(-1)[..., None, :]
+    if _in_place(cross):
+        return cross.mul_(-2.0).add_(a).add_(b).clamp_min_(0.0)
+    return (a + b - 2.0 * cross).clamp_min(0.0)
+
+
+def _in_place(x: Tensor) -> bool:
+    """Whether nobody will ask for the derivative of a tensor just made.
+
+    Then its memory can be used again, which for many designs takes half the time.
+    """
+    return not (torch.is_grad_enabled() and x.requires_grad)
 
 
 def correlation(r2: Tensor, smoothness: Smoothness) -> Tensor:
@@ -45,7 +57,12 @@ def correlation(r2: Tensor, smoothness: Smoothness) -> Tensor:
     if smoothness == "rbf":
         return torch.exp(-0.5 * r2)
     # The clamp keeps the root's derivative finite where a design meets itself.
-    r = r2.clamp_min(1e-20).sqrt()
+    r = r2.clamp_min(1e-20)
+    if _in_place(r2):
+        r = r.sqrt_().mul_(_ROOT5)
+        shape = r.add(1.0).add_(r2, alpha=5.0 / 3.0)
+        return r.neg_().exp_().mul_(shape)
+    r = r.sqrt()
     return (1.0 + _ROOT5 * r + (5.0 / 3.0) * r2) * torch.exp(-_ROOT5 * r)
 
 
@@ -87,23 +104,39 @@ class Structure:
     def size(self) -> int:
         """Hyperparameters: see `unpack`."""
         weights = self.parts if self.additive else 0
-        return self.scales + weights + self.sources + (self.sources > 1)
+        return self.scales + weights + self.sources + 2 * (self.sources - 1)
 
     def columns(self, part: int) -> list[int]:
         """Features of a part; part 0 has all."""
         return [j for j, g in enumerate(self.groups) if part in (0, g + 1)]
 
     def unpack(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Log lengthscales, log weights of the parts, log noises of the sources, and the logit of
-        the correlation between sources, out of one vector."""
+        """What is what in the vector of hyperparameters.
+
+        Returns:
+            Log lengthscales, log weights of the parts, log noises of the s sources, and for the
+            s - 1 sources but 0 the logits of their correlations with it, then their log sizes.
+        """
         g, a = self.scales, self.parts if self.additive else 0
         weights = theta[g : g + a] if a else theta.new_zeros(1)
-        return theta[:g], weights, theta[g + a : g + a + self.sources], theta[g + a + self.sources :]
+        end = g + a + self.sources
+        return theta[:g], weights, theta[g + a : end], theta[end:]
+
+    def coupling(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Correlation with source 0, and size, of each source: two s vectors; 1 of source 0."""
+        coupled = self.unpack(theta)[3]
+        one, others = theta.new_ones(1), self.sources - 1
+        return (
+            torch.cat([one, torch.sigmoid(coupled[:others])]),
+            torch.cat([one, coupled[others:].exp()]),
+        )
 
     def between(self, theta: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Correlation between sources a (n) and b (m): n x m."""
-        same = (a[:, None] == b[None, :]).to(theta)
-        return same + (1.0 - same) * torch.sigmoid(self.unpack(theta)[3])
+        """Covariance between sources a (n) and b (m), that of source 0 being 1: n x m."""
+        share, size = self.coupling(theta)
+        same = a[:, None] == b[None, :]
+        correlation = torch.where(same, same.to(theta), torch.outer(share[a], share[b]))
+        return correlation * torch.outer(size[a], size[b])
 
     def covariance(self, theta: Tensor, A: Tensor, B: Tensor) -> Tensor:
         """Covariance of ... x a x f and ... x b x f features of one source: ... x a x b."""
@@ -113,7 +146,9 @@ class Structure:
         for part in range(self.parts):
             at = self.columns(part)
             r2 = squared_distances(A[..., at] / scale[at], B[..., at] / scale[at])
-            k = log_weight[part].exp() * correlation(r2, self.smoothness)
+            k = correlation(r2, self.smoothness)
+            weight = log_weight[part].exp()
+            k = k.mul_(weight) if _in_place(k) else weight * k
             total = k if total is None else total + k
         assert total is not None
         return total
@@ -180,7 +215,12 @@ def value_and_gradient(
             by_weight[part] = (inner * k).sum() * weight
     by_noise.index_add_(0, source, G.diagonal() * noise)
     if between is not None:
-        rho = torch.sigmoid(structure.unpack(theta)[3])
+        share, _ = structure.coupling(theta)
+        slope = G * inside * between
         differ = source[:, None] != source[None, :]
-        by_source += (G * inside)[differ].sum() * rho * (1.0 - rho)
+        for s in range(1, structure.sources):
+            rows = source == s
+            # Twice: the matrix is symmetric. Of itself a share has the derivative 1 - share.
+            by_source[s - 1] = 2.0 * slope[rows][differ[rows]].sum() * (1.0 - share[s])
+            by_source[structure.sources - 2 + s] = 2.0 * slope[rows].sum()
     return float(value), gradient

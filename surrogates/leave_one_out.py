@@ -56,7 +56,7 @@ class LeaveOneOut:
             return math.nan
         others = (self.observed.sum() - self.observed) / (n - 1)
         spread = float((self.observed - others).square().sum())
-        if spread <= 1e-18 * max(1.0, float(self.observed.square().sum())):
+        if spread <= 1e-18 * float(self.observed.square().sum()):
             return math.nan
         return 1.0 - float((self.observed - self.mean).square().sum()) / spread
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from surrogates.choosing import RECIPES, fit_metric
-from surrogates.gaussian_process import MetricModel, Outcomes
+from surrogates.gaussian_process import MetricModel, Outcomes, to_unit
 
 if TYPE_CHECKING:
     from surrogates.joint import JointModel
@@ -41,7 +41,8 @@ class Surrogate:
 
     def unit(self, X: ArrayLike) -> Tensor:
         """Raw features, mapped to the unit cube."""
-        return (torch.as_tensor(X, dtype=self.dtype, device=self.device) - self._low) / self._width
+        X = torch.as_tensor(X, dtype=self.dtype, device=self.device)
+        return to_unit(X, self._low, self._width)
 
     def posterior(self, X: ArrayLike) -> tuple[Tensor, Tensor]:
         """Marginal mean and variance of every metric, measurement noise not included.
@@ -139,9 +140,9 @@ def feature_bounds(X: ArrayLike, tail: float = 0.02) -> Tensor:
     ends = torch.tensor([tail, 1.0 - tail], dtype=X.dtype, device=X.device)
     low, high = torch.quantile(X, ends, dim=0)
     # More than 1 - 2 tail of the rows may agree while the rest differ: then use the full range.
-    narrow = high - low <= 1e-9 * X.abs().amax(0).clamp_min(1e-3)
+    narrow = high - low <= 1e-9 * X.abs().amax(0)
     low, high = torch.where(narrow, X.amin(0), low), torch.where(narrow, X.amax(0), high)
-    constant = high - low <= 1e-9 * X.abs().amax(0).clamp_min(1e-3)
+    constant = high - low <= 1e-9 * X.abs().amax(0)
     half = torch.where(constant, 0.5 * low.abs().clamp_min(1.0), torch.zeros_like(low))
     return torch.stack([low - half, high + half])
 
@@ -204,6 +205,9 @@ def fit_surrogate(
         raise ValueError("a feature is not finite")
     if bool(Y.isinf().any()):
         raise ValueError("an outcome is infinite; nan stands for one that was not measured")
+    huge = torch.finfo(dtype).max ** (1 / 3)  # its square, times many, is still a number
+    if bool((X.abs() > huge).any()) or bool((Y.abs() > huge).any()):
+        raise ValueError(f"a feature or an outcome is larger than {huge:.0e} in size")
     if bool((sem < 0).any()) or bool(sem.isinf().any()):
         raise ValueError("a standard error is negative or infinite")
     unknown = [name for name in recipes or () if name not in RECIPES]
@@ -217,8 +221,14 @@ def fit_surrogate(
     shared = tuple(range(X.shape[1])) if groups is None else tuple(int(g) for g in groups)
     if len(shared) != X.shape[1] or set(shared) != set(range(max(shared, default=-1) + 1)):
         raise ValueError(f"groups: wanted {X.shape[1]} numbers from 0 up, none left out")
+    if not X.shape[1]:
+        raise ValueError("there is no feature to learn from")
+    if not bool(Y.isfinite().any()):
+        raise ValueError(f"no outcome of {names[0]} is known: a surrogate needs at least one")
     box = (feature_bounds(X) if bounds is None else torch.as_tensor(bounds)).to(X)
-    unit = (X - box[0]) / (box[1] - box[0])
+    if box.shape != (2, X.shape[1]) or not bool((box[1] > box[0]).all()):
+        raise ValueError(f"bounds: wanted 2 x {X.shape[1]} numbers, the second row the larger")
+    unit = to_unit(X, box[0], box[1] - box[0])
     known: dict[str, Any] = {}
     if warm_start is not None and warm_start.get("features") == X.shape[1]:
         known = warm_start.get("metrics", {})

@@ -66,7 +66,7 @@ class Warp:
         if self.linear:
             return torch.full_like(y, 1.0 / self.spread)
         z = (y - self.offset) / self.spread
-        exponent = torch.where(z >= 0, self.power - 1.0, 1.0 - self.power)
+        exponent = (self.power - 1.0) * torch.where(z >= 0, 1.0, -1.0).to(z)
         return (1.0 + z.abs()).pow(exponent) / (self.spread * self.scale)
 
     def moments(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ class Warp:
         values = self.inverse(mean[..., None] + variance.sqrt()[..., None] * nodes)
         first = (values * weights).sum(-1)
         second = ((values - first[..., None]).square() * weights).sum(-1)
-        return first, second.clamp_min(1e-18)
+        return first, second.clamp_min(1e-18 * self.spread**2)
 
 
 def _power(z: Tensor, power: float) -> Tensor:
@@ -101,15 +101,20 @@ def _unpower(u: Tensor, power: float) -> Tensor:
 
 
 def standardise(y: Tensor) -> Warp:
-    """Shift and scale to mean zero and standard deviation one (a scale of one if all are equal)."""
+    """Shift and scale to mean zero and standard deviation one (a scale of one if all are equal).
+
+    What is small against the mean is rounding; what is small in itself may be a diffusivity.
+    """
     offset = float(y.mean())
     spread = float(y.std()) if len(y) > 1 else 0.0
-    return Warp(offset, spread if spread > 1e-12 * max(1.0, abs(offset)) else 1.0)
+    return Warp(offset, spread if spread > 1e-12 * abs(offset) else 1.0)
 
 
 def unskew(y: Tensor) -> Warp | None:
-    """The power transformation that makes n outcomes most normal; None where there are too few or
-    they don't vary."""
+    """The power transformation that makes n outcomes most normal.
+
+    None where there are too few, or they don't vary.
+    """
     plain = standardise(y)
     z = ((y - plain.offset) / plain.spread).cpu()
     if len(y) < MIN_TO_WARP or float(z.std()) < 0.5:

@@ -153,6 +153,8 @@ class Trial(Base):
     status: Mapped[str] = mapped_column(String(16), default="candidate")
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     design: Mapped[dict[str, Any]] = mapped_column(JSON)
+    # Where fidelities have names: at which the design is tried. None = at the one that is sought.
+    fidelity: Mapped[str | None] = mapped_column(String(100))
     provenance: Mapped[dict[str, Any]] = mapped_column(JSON)
     generator_version_id: Mapped[int | None] = mapped_column(ForeignKey("generator_version.id"))
     surrogate_fit_id: Mapped[int | None] = mapped_column(ForeignKey("surrogate_fit.id"))

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
+LARGEST = 1e100
+"""No measurement is larger, in any unit: the square of such a number, times many, is none."""
+
+
 class EvaluatorError(ValueError):
     """The evaluator itself cannot work (bad configuration, missing or wrong model).
 
@@ -116,6 +120,17 @@ class Evaluator(ABC):
             EvaluatorError: If a metric is asked for that this evaluator does not know.
         """
 
+    def at(self, fidelity: str) -> Evaluator:
+        """The same evaluator at one of the campaign's fidelities.
+
+        Raises:
+            EvaluatorError: It has no such fidelity.
+        """
+        raise EvaluatorError(
+            f"this evaluator does not know of fidelities such as {fidelity!r}",
+            "one that does is a Python function that takes `fidelity`, or a laboratory",
+        )
+
     def prepare(self) -> None:  # noqa: B027 - most evaluators have nothing to prepare
         """Do once, where there may be a network, what trials cannot do (download a model).
 
@@ -158,6 +173,8 @@ def check_evaluation(evaluation: Evaluation, metrics: Sequence[str]) -> None:
             raise EvaluationFailed(f"{name}: the evaluator gave no value")
         if not math.isfinite(measurement.mean):
             raise EvaluationFailed(f"{name}: the value is {measurement.mean}, not a finite number")
+        if abs(measurement.mean) > LARGEST:
+            raise EvaluationFailed(f"{name}: the value is {measurement.mean}, which cannot be")
         sem = measurement.sem
         if sem is not None and not (math.isfinite(sem) and sem >= 0):
             raise EvaluationFailed(f"{name}: the standard error is {sem}, which cannot be")

@@ -121,6 +121,7 @@ class PotentialEvaluator(Evaluator):
                 f"evaluate: potential does not know {', '.join(unknown)}",
                 f"it knows {', '.join(sorted(known - {'with'}))}",
             )
+        self._config = dict(config)
         self.model_name = str(config.get("model", "chgnet"))
         check_model_name(self.model_name)
         self.settings = Settings(**{name: config[name] for name in settings & set(config)})
@@ -138,6 +139,20 @@ class PotentialEvaluator(Evaluator):
         return load_model(
             self.model_name, metric=self._metric, unit=self._unit, fidelity=self._fidelity
         )
+
+    def at(self, fidelity: str) -> PotentialEvaluator:
+        """The same at a fidelity: of a property network that has several, by name `...-mfi`.
+
+        Raises:
+            EvaluatorError: The model has one fidelity.
+        """
+        if is_chgnet(self.model_name) or "mfi" not in self.model_name.lower():
+            raise EvaluatorError(
+                f"the model {self.model_name} has one fidelity, and the campaign asks for others",
+                "an evaluator for each fidelity is not in this version: use a Python function that "
+                "takes `fidelity`, or a laboratory",
+            )
+        return PotentialEvaluator({**self._config, "fidelity": fidelity})
 
     def prepare(self) -> None:
         """Download the model, where it is a name on the hub.

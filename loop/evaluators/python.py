@@ -4,12 +4,14 @@
 
 The function takes the design and a seed and returns numbers: `measure(design, seed) ->
 {"hardness": 210.0}` or `{"hardness": (210.0, 4.0)}` with a standard error. A design is a dict, axis
-name to value; a crystal comes as a `pymatgen.core.Structure`. Any exception it raises fails the
+name to value; a crystal comes as a `pymatgen.core.Structure`. Where the campaign has fidelities,
+it takes the name of one too: `measure(design, seed, fidelity)`. Any exception it raises fails the
 trial, with its text as the reason.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import inspect
@@ -63,14 +65,15 @@ class PythonEvaluator(Evaluator):
                 "for example `metrics: {hardness: HV}`",
             )
         self._units = {str(name): str(unit) for name, unit in units.items()}
-        self._function: Callable[[dict[str, Any], int], Mapping[str, Any]] | None = None
+        self._function: Callable[..., Mapping[str, Any]] | None = None
+        self._fidelity: dict[str, str] = {}  # the argument
 
     def metrics(self) -> dict[str, str]:
         """Return the metrics and units of the configuration."""
         return dict(self._units)
 
     @property
-    def function(self) -> Callable[[dict[str, Any], int], Mapping[str, Any]]:
+    def function(self) -> Callable[..., Mapping[str, Any]]:
         """The user's function, imported.
 
         Raises:
@@ -79,6 +82,23 @@ class PythonEvaluator(Evaluator):
         if self._function is None:
             self._function = self._load()
         return self._function
+
+    def at(self, fidelity: str) -> PythonEvaluator:
+        """The function, asked at a fidelity.
+
+        Raises:
+            EvaluatorError: It cannot be imported, or takes no fidelity.
+        """
+        made = copy.copy(self)
+        made._fidelity = {"fidelity": fidelity}
+        try:
+            inspect.signature(made.function).bind({}, 0, fidelity=fidelity)
+        except TypeError as error:
+            raise EvaluatorError(
+                f"{self.module}:{self.name} must take a design, a seed and a fidelity ({error})",
+                f"def {self.name}(design, seed, fidelity): ...",
+            ) from error
+        return made
 
     def check(self, metrics: Sequence[str]) -> None:
         """Import the function.
@@ -104,7 +124,7 @@ class PythonEvaluator(Evaluator):
             for axis, value in design.items()
         }
         try:
-            answer = function(values, seed)
+            answer = function(values, seed, **self._fidelity)
         except (EvaluationFailed, MemoryError):
             raise
         # Whatever the user's code raises, an exit too, is about this design, and is the reason.
@@ -137,7 +157,7 @@ class PythonEvaluator(Evaluator):
             raise EvaluationFailed(f"{name} is None")
         return Measurement(float(mean), None if sem is None else float(sem), self._units[name])
 
-    def _load(self) -> Callable[[dict[str, Any], int], Mapping[str, Any]]:
+    def _load(self) -> Callable[..., Mapping[str, Any]]:
         try:
             module = (
                 _import_file(Path(self.module).expanduser().resolve())
@@ -154,7 +174,7 @@ class PythonEvaluator(Evaluator):
         if not callable(function):
             raise EvaluatorError(f"{self.module} has no function {self.name}", _HINT)
         try:
-            inspect.signature(function).bind({}, 0)
+            inspect.signature(function).bind({}, 0, **self._fidelity)
         except TypeError as error:
             raise EvaluatorError(
                 f"{self.module}:{self.name} must take a design and a seed ({error})",

@@ -27,7 +27,7 @@ def told(campaign, trial, why):
     """Store an explanation with a trial, as a proposal does."""
     with campaign.store.write() as session:
         row = session.scalars(select(Trial).where(Trial.index == trial)).one()
-        notes = {**row.provenance.get("notes", {}), "why": why.as_dict()}
+        notes = {**row.provenance.get("notes", {}), "why": why and why.as_dict()}
         row.provenance = {**row.provenance, "notes": notes}
 
 
@@ -51,7 +51,11 @@ def test_a_trial(campaign):
     assert trial["text"] == (
         f"Expected much. The nearest design tried is {campaign.trial(3)['name']} [trial 3]."
     )
+    # one drawn before there was a model has its reason too
+    (first,) = campaign.explain(0)["trials"]
+    assert first["why"]["kind"] == "blind"
     # without one, what is known is said
+    told(campaign, 0, None)
     (first,) = campaign.explain(0)["trials"]
     assert first["why"] is None
     assert first["text"] == "Drawn blindly from the prior: there was no model to ask."

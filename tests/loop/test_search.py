@@ -23,8 +23,9 @@ def test_pool_holds_what_decodes_once(problem: Problem, points: Any) -> None:
     assert pool.decoded == 800
     assert set(pool.origins) == {"prior"}
     decoded = points.decode(torch.as_tensor(pool.codes))
-    assert decoded == [d["point"] for d in pool.designs]
-    np.testing.assert_array_equal(pool.X, problem.space.features(pool.designs))
+    designs = [pool.design(i) for i in range(len(pool))]
+    assert decoded == [d["point"] for d in designs]
+    np.testing.assert_array_equal(pool.X, problem.space.features(designs))
 
 
 def test_evolution_climbs(problem: Problem) -> None:
