@@ -238,7 +238,7 @@ def _replay(task: Task) -> dict[str, Any]:
     trace = replay(
         problem,
         table,
-        make_method(task.method, problem, table),
+        make_method(task.method, problem, table, spec.acquisition),
         seed=task.seed,
         batch=options.batch,
         budget=options.budget,

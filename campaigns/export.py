@@ -143,7 +143,8 @@ def to_csv(campaign: Campaign, out: Path) -> Path:
     for trial in trials:
         told, index = trial["provenance"], trial["trial"]
         at = [trial["fidelity"]] if named else []
-        row = [index, trial["status"], *at, *(column.values.get(index) for column in known.values())]
+        row = [index, trial["status"], *at]
+        row += [column.values.get(index) for column in known.values()]
         row += [crystals.get(index, {}).get(kind) for kind in kinds]
         for metric in units:
             measured = trial["observations"].get(metric, {})

@@ -7,8 +7,8 @@ table, Ax cannot be told); an objective with a target is the distance from it, t
 threshold of one objective among several is an objective threshold; a trial is a trial of the same
 number, in the same state, whose arm is named after its design; its provenance is metadata of its
 generator run. What was measured at a fidelity that is not sought is a tracking metric,
-`METRIC_at_FIDELITY`. Ax knows no units: they are in the experiment's description and in each trial's
-metadata.
+`METRIC_at_FIDELITY`. Ax knows no units: they are in the experiment's description and in each
+trial's metadata.
 """
 
 from __future__ import annotations

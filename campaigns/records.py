@@ -90,8 +90,8 @@ def event_dict(event: Event) -> dict[str, Any]:
 def trials_frame(trials: Sequence[Trial], metrics: Sequence[str]) -> pd.DataFrame:
     """One row a trial, indexed by ``trial``.
 
-    Columns: status, name, fidelity, method, acquisition, feasibility, seed, attempt, failure, created,
-        started, ended, design
+    Columns: status, name, fidelity, method, acquisition, feasibility, seed, attempt, failure,
+        created, started, ended, design
     (JSON); then for each metric its current mean under its own name (nan = not measured),
     ``<metric>_sem``, and what was predicted before: ``<metric>_predicted`` and
     ``<metric>_predicted_sd``.
@@ -127,8 +127,8 @@ def trials_frame(trials: Sequence[Trial], metrics: Sequence[str]) -> pd.DataFram
             row[f"{metric}_predicted_sd"] = _number(expected.get("sd"))
         rows.append(row)
     fixed = [
-        "trial", "status", "name", "fidelity", "method", "acquisition", "feasibility", "seed", "attempt",
-        "failure", "created", "started", "ended", "design",
+        "trial", "status", "name", "fidelity", "method", "acquisition", "feasibility", "seed",
+        "attempt", "failure", "created", "started", "ended", "design",
     ]  # fmt: skip
     endings = ("", "_sem", "_predicted", "_predicted_sd")
     columns = fixed + [metric + ending for metric in metrics for ending in endings]

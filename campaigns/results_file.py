@@ -2,8 +2,9 @@
 
 CSV: a header, then one row a trial. Columns are `trial`, the metrics by name (`density (g/cm^3)`
 where the unit should be said), and where wanted `density_sem`, `status` (completed or failed),
-`reason`, `source`, `fidelity` and `cif` (a file beside this one). A table that was handed out has the designs'
-names and parameters too; they must be as they were, so that rows that were mixed up are found.
+`reason`, `source`, `fidelity` and `cif` (a file beside this one). A table that was handed out has
+the designs' names and parameters too; they must be as they were, so that rows that were mixed up
+are found.
 JSON: a list of objects with the same keys, or `{"results": [...]}`; a metric may be
 `{"mean": 3.2, "sem": 0.1, "unit": "g/cm^3"}`. An empty cell means not measured.
 

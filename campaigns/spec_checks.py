@@ -251,9 +251,15 @@ def _objectives(draft: Draft) -> Iterator[Complaint]:
                 yield Complaint(loc, f"the unit of {name} is missing", hint)
             continue
         try:
-            objective_numbers(name, objective, unit)
+            numbers = objective_numbers(name, objective, unit)
         except BoundError as error:
             yield Complaint((*loc, "threshold"), error.what, error.hint)
+            continue
+        threshold, within = numbers["threshold"], numbers.get("tolerance")
+        if threshold is not None and within is not None and threshold <= within:
+            what = "the largest distance worth having is no more than what is as good as none"
+            hint = f"a threshold above {within:g} {unit}, or none"
+            yield Complaint((*loc, "threshold"), what, hint)
 
 
 def _constraints(draft: Draft) -> Iterator[Complaint]:

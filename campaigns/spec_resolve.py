@@ -187,7 +187,7 @@ def objective_numbers(name: str, objective: Objective, unit: str) -> dict[str, A
             raise BoundError(
                 "a level has no threshold: both sides of it are sought", "remove the threshold"
             )
-        return fields | {"goal": "level", "target": objective.goal.level}
+        return fields | {"goal": "level", "target": objective.goal.level, "threshold": None}
     if isinstance(objective.goal, Target):
         fields |= {
             "goal": "target",

@@ -72,7 +72,7 @@ def with_earlier(campaign: Campaign, history: History) -> tuple[History, list[st
         notes += earlier.notes
         if not n:
             continue
-        notes.append(f"learns from {n} results of {earlier.name}")
+        notes.append(f"learns from {n} results of {earlier.name} (source {number})")
         source = np.zeros(len(history.designs), int) if history.source is None else history.source
         history = replace(
             history,

@@ -25,7 +25,8 @@ a level set, the straddle does (see `level`).
 .. [Knowles2006] J. Knowles, ParEGO. IEEE Transactions on Evolutionary Computation 10, 2006.
 .. [Letham2019] B. Letham et al., Constrained Bayesian Optimization with Noisy Experiments. Bayesian
    Analysis 14, 2019.
-.. [Srinivas2010] N. Srinivas et al., Gaussian Process Optimization in the Bandit Setting. ICML 2010.
+.. [Srinivas2010] N. Srinivas et al., Gaussian Process Optimization in the Bandit Setting. ICML
+   2010.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
+from botorch.acquisition.analytic import _log_ei_helper
 from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
 from botorch.utils.safe_math import log_softplus
 from botorch.utils.sampling import draw_sobol_normal_samples
@@ -202,8 +204,7 @@ class Acquisition:
         return torch.stack([m.marginal(unit)[0] for m in self.surrogate.models], -1)
 
     def _utilities(self, U: Tensor) -> Tensor:
-        """Each objective, to be made large and in units of its spread: ... x m standardised
-        outcomes to ... x k.
+        """Each objective, to be made large, of ... x m standardised outcomes: ... x k spreads.
 
         A single objective stays on the unskewed scale, where differences are the same everywhere;
         a volume is one in the metrics' units.
@@ -289,6 +290,7 @@ class Acquisition:
         weight = min(weight, 1.0)
         j, target = self._columns[i], self.problem.objectives[i].target
         first, second = self.surrogate.models[j].warp.moments(mean[..., j], variance[..., j])
+        assert target is not None
         away, sd = (first - target).abs(), second.sqrt()
         z = away / sd
         folded = away * torch.erf(z / math.sqrt(2.0))
@@ -297,6 +299,12 @@ class Acquisition:
         return folded - weight * torch.maximum(rest, 1e-6 * second).sqrt()
 
     def _expected(self, mean: Tensor, variance: Tensor) -> Tensor:
+        if not self.several and self.problem.objectives[0].target is None:
+            # Of one normal number it is known in closed form: 64 samples would cost more than the
+            # surrogate does.
+            best = self._front.max() if len(self._front) else self._all.max()
+            sd = variance[..., self._columns[0]].sqrt()
+            return _log_ei_helper((self._utilities(mean)[..., 0] - best) / sd) + sd.log()
         normal = draw_sobol_normal_samples(mean.shape[-1], self._samples, seed=self._seed)
         U = mean + variance.sqrt() * normal.to(mean)[:, None, :]
         return torch.logsumexp(self._gain(self._utilities(U)), 0) - math.log(self._samples)

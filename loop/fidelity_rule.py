@@ -246,6 +246,12 @@ class FidelityRule:
     def _wanted(self, first: int) -> tuple[int, int]:
         return first, min(first, TARGETS)
 
+    def _hopeless(self, fidelity: Fidelity, tries: int) -> bool:
+        """Whether a fidelity failed as often as it is to be tried at first, and never worked."""
+        ended = zip(self._ended, self._failed, strict=True)
+        failed = [failure for (_, f), failure in ended if f.label == fidelity.label]
+        return len(failed) >= tries and all(failed)
+
     def _enough(self, fidelity: Fidelity, wanted: tuple[int, int], waiting: bool) -> bool:
         """Whether a fidelity was tried often enough.
 
@@ -280,7 +286,11 @@ class FidelityRule:
         wanted, target = self._wanted(first), self.fidelities.target
         rising = self._rising()
         while len(made) < n and self._goes_on():
-            members = [f for f in self._at_first if f == target or self.affordable(f)]
+            members = [
+                f
+                for f in self._at_first
+                if f == target or (self.affordable(f) and not self._hopeless(f, first))
+            ]
             # While all that is wanted is under way, the time goes into what costs least.
             rest = members[0] if self._waiting or made else target
             f = next((f for f in members if not self._enough(f, wanted, waiting=True)), rest)
@@ -349,3 +359,20 @@ def foretold(
         _, noisy = warp.moments(mean, variance + model.noise_of(source))
         found[metric] = (float(value[0]), float(spread[0].sqrt()), float(noisy[0].sqrt()))
     return found
+
+
+def agreements(
+    problem: Problem, surrogate: Surrogate, source: np.ndarray, outcomes: np.ndarray
+) -> list[str]:
+    """How far each other source of n x m outcomes goes with what is sought, a sentence each."""
+    names = {} if problem.fidelities is None else {
+        f.source: str(f.label) for f in problem.fidelities.members if f.source
+    }  # fmt: skip
+    known, told = SourcesKnown(outcomes, source), []
+    for s in sorted(set(source.tolist()) - {0}):
+        for metric, model, at in zip(surrogate.metrics, surrogate.models, known.of(s), strict=True):
+            if at is not None:
+                share = float(model.structure.coupling(model.theta)[0][at])
+                what = names.get(s, f"source {s}")
+                told.append(f"{metric}: {what} goes with what is sought (correlation {share:.2f})")
+    return told

@@ -102,6 +102,9 @@ def _function(acquisition: Acquisition, X: Tensor, samples: int, seed: int) -> A
     def utilities(Y: Tensor, X: Tensor | None = None) -> Tensor:
         return acquisition._utilities(Y)
 
+    def utility(Y: Tensor, X: Tensor | None = None) -> Tensor:
+        return utilities(Y)[..., 0]
+
     def slack(metric: str, sign: float, bound: float) -> Callable[[Tensor], Tensor]:
         j = problem.metrics.index(metric)
         limit = acquisition.surrogate.models[j].warp(torch.tensor([bound]).to(X))
@@ -115,7 +118,7 @@ def _function(acquisition: Acquisition, X: Tensor, samples: int, seed: int) -> A
             model,
             X,
             sampler=sampler,
-            objective=GenericMCObjective(lambda Y, X=None: utilities(Y)[..., 0]),
+            objective=GenericMCObjective(utility),
             constraints=constraints,
             prune_baseline=True,
             cache_root=False,

@@ -165,7 +165,9 @@ def learnt(
         lessons += _constraints(problem, outcomes, None, None, [])
     lessons += _conflicts(problem, outcomes)
     lessons += where_it_fails(problem, designs, X, outcomes, failed, feasibility)
-    order = ("best", "level", "importance", "conflict", "constraint", "failures", "model", "uncertainty")
+    order = (
+        "best", "level", "importance", "conflict", "constraint", "failures", "model", "uncertainty",
+    )  # fmt: skip
     return sorted(lessons, key=lambda lesson: order.index(lesson.topic))
 
 

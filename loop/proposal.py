@@ -20,7 +20,14 @@ from loop.acquisition import WITHOUT_SURROGATE, Acquisition, Strategy
 from loop.beliefs import Beliefs
 from loop.explain import explain_candidates
 from loop.fidelities import Fidelity, Left, at_target, own, pending_sources, sources_of
-from loop.fidelity_rule import Chosen, FidelityRule, SourcesKnown, foretold, note
+from loop.fidelity_rule import (
+    Chosen,
+    FidelityRule,
+    SourcesKnown,
+    agreements,
+    foretold,
+    note,
+)
 from loop.front import reference_point
 from loop.polish import polish
 from loop.pooling import CHUNK, best_of_all
@@ -330,6 +337,8 @@ def propose(
         if (member := acquisition.member(turn + number)) is not None:
             candidate.notes["member"] = member
     notes += [] if rule is None else rule.notes
+    notes += agreements(problem, models.surrogate, known.source[known.measured],
+                        known.outcomes[known.measured])  # fmt: skip
     notes.append(f"chosen from {len(pool)} designs of {pool.decoded or len(pool)} looked at")
     return _answer(candidates, n, models, known, notes, pool.refused)
 

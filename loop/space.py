@@ -173,7 +173,7 @@ class DesignSpace:
 
     @cached_property
     def tied(self) -> tuple[tuple[int, ...], ...]:
-        """Columns of the codes that cannot move one by one: of a composition, or of a constraint."""
+        """Columns of the codes that cannot move one by one: of a composition, of a constraint."""
         return tuple(columns for columns, _ in self._factors if len(columns) > 1)
 
     @property

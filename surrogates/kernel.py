@@ -37,11 +37,12 @@ _ROOT5 = math.sqrt(5.0)
 
 def squared_distances(A: Tensor, B: Tensor) -> Tensor:
     """Squared Euclidean distances of ... x a x d to ... x b x d points: ... x a x b."""
-    cross = A @ B.mT
-    a, b = A.square().sum(-1)[..., :, None], B.square().sum(-1)[..., None, :]
-    if _in_place(cross):
-        return cross.mul_(-2.0).add_(a).add_(b).clamp_min_(0.0)
-    return (a + b - 2.0 * cross).clamp_min(0.0)
+    # As one product: |a|^2 - 2 a b + |b|^2, without three more passes over a x b numbers.
+    a, b = A.square().sum(-1, keepdim=True), B.square().sum(-1, keepdim=True)
+    left = torch.cat([A, a, torch.ones_like(a)], -1)
+    right = torch.cat([-2.0 * B, torch.ones_like(b), b], -1)
+    r2 = left @ right.mT
+    return r2.clamp_min_(0.0) if _in_place(r2) else r2.clamp_min(0.0)
 
 
 def _in_place(x: Tensor) -> bool:

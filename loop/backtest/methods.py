@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
+from loop.acquisition import Strategy
 from loop.backtest.replay import Choice, Method, Prediction
 from loop.backtest.table import LookupTable
 from loop.problem import Problem
@@ -41,13 +43,18 @@ class Matloop:
     def __init__(self, problem: Problem, settings: ProposalSettings | None = None) -> None:
         self._problem, self._settings = problem, settings
         self._warm_start: dict[str, Any] | None = None
+        self._members: list[str | None] = []
 
     def choose(self, history: History, left: Sequence[Design], n: int, seed: int) -> Choice:
         """As `propose` proposes; predictions are those of its candidates."""
+        # The first points are nobody's; every other one was chosen here, in this order.
+        self._members += [None] * (len(history.designs) - len(self._members))
+        history = replace(history, members=self._members[: len(history.designs)])
         proposal = propose(
             self._problem, history, n, seed, self._warm_start, self._settings, among=left
         )
         self._warm_start = proposal.warm_start or self._warm_start
+        self._members += [c.notes.get("member") for c in proposal.candidates]
         places = {id(design): row for row, design in enumerate(left)}
         rows = [self._row(c.design, left, places) for c in proposal.candidates]
         predictions = [_predictions(c) for c in proposal.candidates]
@@ -69,20 +76,23 @@ def _predictions(candidate: Candidate) -> dict[str, Prediction]:
     }
 
 
-def make_method(name: str, problem: Problem, table: LookupTable) -> Method:
+def make_method(
+    name: str, problem: Problem, table: LookupTable, strategy: Strategy = "portfolio"
+) -> Method:
     """A fresh method for one replay.
 
     Args:
         name: one of `METHODS`.
         problem: what it is to want.
         table: the designs it will be offered (it does not see their outcomes).
+        strategy: how `matloop` chooses.
 
     Raises:
         ValueError: there is no such method.
         ModuleNotFoundError: what it runs on is not installed.
     """
     if name == "matloop":
-        return Matloop(problem)
+        return Matloop(problem, ProposalSettings(strategy=strategy))
     if name == "ax":
         from loop.peers import Ax
 

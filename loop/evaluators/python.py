@@ -90,14 +90,8 @@ class PythonEvaluator(Evaluator):
             EvaluatorError: It cannot be imported, or takes no fidelity.
         """
         made = copy.copy(self)
-        made._fidelity = {"fidelity": fidelity}
-        try:
-            inspect.signature(made.function).bind({}, 0, fidelity=fidelity)
-        except TypeError as error:
-            raise EvaluatorError(
-                f"{self.module}:{self.name} must take a design, a seed and a fidelity ({error})",
-                f"def {self.name}(design, seed, fidelity): ...",
-            ) from error
+        made._function, made._fidelity = None, {"fidelity": fidelity}
+        _ = made.function
         return made
 
     def check(self, metrics: Sequence[str]) -> None:
@@ -176,9 +170,11 @@ class PythonEvaluator(Evaluator):
         try:
             inspect.signature(function).bind({}, 0, **self._fidelity)
         except TypeError as error:
+            also = ", fidelity" if self._fidelity else ""
+            wanted = "a design, a seed and a fidelity" if also else "a design and a seed"
             raise EvaluatorError(
-                f"{self.module}:{self.name} must take a design and a seed ({error})",
-                f"def {self.name}(design, seed): ...",
+                f"{self.module}:{self.name} must take {wanted} ({error})",
+                f"def {self.name}(design, seed{also}): ...",
             ) from error
         return function
 

@@ -78,6 +78,8 @@ def test_what_cannot_choose_is_said(tmp_path):
     assert "sought by itself" in problems(written(tmp_path, mixed))
     limited = LEVEL.replace("unit: GPa", "unit: GPa, threshold: 3")
     assert "both sides of it are sought" in problems(written(tmp_path, limited))
+    narrow = TWO.replace("maximize", "'target: 1 within 0.1'").replace("GPa", "GPa, threshold: 0.1")
+    assert "as good as none" in problems(written(tmp_path, narrow))
     assert "not a goal" in problems(written(tmp_path, LEVEL.replace("level: 0.5", "levle: 0.5")))
     assert "level: 1.4" in problems(written(tmp_path, LEVEL.replace("level: 0.5", "level: 0,5")))
 

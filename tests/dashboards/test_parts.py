@@ -10,6 +10,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from dashboards import typography as t
+from dashboards import words
 from dashboards.calibration import Record, track_records
 from dashboards.crystal_picture import MOST_ATOMS, gradients, picture, scene, view
 from dashboards.crystals import cifs, downloads, read_crystal
@@ -211,3 +212,31 @@ def test_the_guess_knows_only_what_had_ended(crystals):
     frame = crystals.campaign.trials()
     assert record.guess[0] == pytest.approx(frame["bulk_modulus"].iloc[:4].mean())
     assert record.guess[-1] == pytest.approx(frame["bulk_modulus"].iloc[:9].mean())
+
+
+def test_every_method_is_said_in_words() -> None:
+    """Whatever an acquisition calls a design's method, the report has words for it."""
+    from loop.acquisition import STRATEGIES, WITHOUT_SURROGATE
+    from tests.loop.designs import ONE, TWO, bump, prepare, two
+
+    names = {"prior", "PF", "qLogPF", "EUI", "straddle", "qLogNParEGO", *WITHOUT_SURROGATE}
+    for strategy in STRATEGIES:
+        if strategy in (*WITHOUT_SURROGATE, "level-set"):
+            continue
+        for objectives, function in ((ONE, bump), (TWO, two)):
+            acquisition = prepare(objectives, function, n=6, strategy=strategy)
+            names |= {acquisition.name(turn) for turn in range(6)}
+    assert names >= {"UCB 1.5", "UCB 0.25", "UCB-HVI 1.5", "LogEI", "LogEHVI", "qLogNEHVI", "mean"}
+    for name in names:
+        said = words.method(name)
+        assert said != name
+        assert " " in said
+    assert words.method("UCB-HVI 1.5") == (
+        "chosen by the hypervolume it would bring if it came out 1.5 standard deviations better "
+        "than expected (UCB-HVI 1.5)"
+    )
+    assert words.method("UCB 1") == (
+        "chosen by the value it would bring if it came out 1 standard deviation better than "
+        "expected (UCB 1)"
+    )
+    assert words.method("by another package") == "by another package"

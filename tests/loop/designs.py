@@ -46,9 +46,7 @@ def prepare(
     return Acquisition(problem, surrogate, X, Y, **{"samples": 64, "seed": 0, **more})
 
 
-def history(
-    problem: Problem, designs: list[dict[str, Any]], outcomes: Any, **more: Any
-) -> History:
+def history(problem: Problem, designs: list[dict[str, Any]], outcomes: Any, **more: Any) -> History:
     """A history in which a row of nan is a failure."""
     Y = np.asarray(outcomes, dtype=float).reshape(len(designs), len(problem.metrics))
     failed = ~np.isfinite(Y).any(axis=1)

@@ -287,8 +287,8 @@ def test_substituted_crystals_keep_their_sites(seed: int) -> None:
 
     from loop.substitution import substituted
 
-    crystal = Structure(Lattice.cubic(3.9), ["Sr", "Ti", "O", "O", "O"],
-                        [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])  # fmt: skip
+    sites = [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    crystal = Structure(Lattice.cubic(3.9), ["Sr", "Ti", "O", "O", "O"], sites)
     made, told = substituted(crystal, np.random.default_rng(seed))
     new, old = told.split(" in place of ")
     assert old in {"Sr", "Ti", "O"}

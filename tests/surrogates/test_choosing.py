@@ -49,9 +49,7 @@ def skewed(X: np.ndarray) -> np.ndarray:
 
 def steps(X: np.ndarray) -> np.ndarray:
     """Flat between cliffs."""
-    return (
-        3.0 * (X[:, 0] > 0.37) + 2.0 * (X[:, 1] > 0.61) * (X[:, 2] < 0.5) + 1.0 * (X[:, 3] > 0.8)
-    )
+    return 3.0 * (X[:, 0] > 0.37) + 2.0 * (X[:, 1] > 0.61) * (X[:, 2] < 0.5) + 1.0 * (X[:, 3] > 0.8)
 
 
 @pytest.mark.parametrize("seed", range(2))

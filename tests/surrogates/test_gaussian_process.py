@@ -27,7 +27,7 @@ def outcomes(
     y = 50.0 + 20.0 * torch.sin(4.0 * X[:, 0]) + 8.0 * X[:, 1] + torch.as_tensor(rng.normal(size=n))
     noise = torch.as_tensor(np.where(rng.random(n) < 0.3, 2.0 * rng.random(n), math.nan))
     source = torch.arange(n) % sources
-    groups = tuple(range(d - 1)) + (d - 2,)  # the last two share a lengthscale
+    groups = (*range(d - 1), d - 2)  # the last two share a lengthscale
     return Outcomes(X, y, noise, source, groups, guide, 90.0 if guide is not None else 1.0)
 
 
@@ -291,9 +291,7 @@ def test_outliers_are_set_aside(seed: int) -> None:
     told = " ".join(robust.report()["y0"]["notes"])
     assert "2 of 40 readings contradict" in told
     plain = Surrogate(["y0"], [fit_plain(X, Y)], torch.tensor([[0.0, 0], [1, 1]]).double())
-    error = [
-        float(np.abs(s.posterior(A)[0][:, 0].numpy() - truth).mean()) for s in (robust, plain)
-    ]
+    error = [float(np.abs(s.posterior(A)[0][:, 0].numpy() - truth).mean()) for s in (robust, plain)]
     assert error[0] < 0.6 * error[1]
 
 

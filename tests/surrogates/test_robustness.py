@@ -135,7 +135,7 @@ def test_duplicates_that_contradict_each_other_are_averaged() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 3), (0, 0), (4, 0)])
 def test_nothing_to_learn_from_is_refused(shape: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="no outcome of y0|no feature"):
+    with pytest.raises(ValueError, match=r"no outcome of y0|no feature"):
         fit_surrogate(np.zeros(shape), np.zeros((shape[0], 1)))
 
 
