@@ -61,7 +61,7 @@ def counted(status: Mapping[str, Any]) -> str:
         of = "" if cost["budget"] is None else f" of {cost['budget']:g}"
         told += f", at a cost of {cost['spent']:g}{of}{unit}"
         if cost["budget"] is not None and status["budget"] == MOST_TRIALS:
-            told = f"{plural(status['counted'], 'trial')}{told[told.index(','):]}"
+            told = f"{plural(status['counted'], 'trial')}{told[told.index(',') :]}"
     return f"{told}: {', '.join(counts)}" if counts else told
 
 

@@ -259,6 +259,7 @@ Acquisition = Literal[
 ]
 """How designs are chosen: the strategies of `loop.acquisition`, which this need not import."""
 
+
 class Elements(Part):
     """Which elements may be used."""
 

@@ -100,9 +100,7 @@ def open_question(session: Session, campaign_id: int) -> dict[str, Any] | None:
     return None
 
 
-def _recorded(
-    session: Session, campaign_id: int, spec: Spec, metrics: Sequence[str]
-) -> Recorded:
+def _recorded(session: Session, campaign_id: int, spec: Spec, metrics: Sequence[str]) -> Recorded:
     from loop.stopping import Batch, Recorded
 
     trials = records.trials_of(session, campaign_id)

@@ -110,10 +110,9 @@ def _table(spec: Spec, problem: Problem, path: str) -> Earlier:
 
     read = read_table(path, spec, problem, skip=True)
     outcomes, sem = read.table.answers(None)
-    notes = [f"{path}: left out {len(read.left_out)} rows, the first: {read.left_out[0]}"]
-    return Earlier(
-        path, list(read.table.designs), outcomes, sem, notes if read.left_out else []
-    )
+    lost = read.left_out
+    notes = [f"{path}: left out {len(lost)} rows, the first: {lost[0]}"] if lost else []
+    return Earlier(path, list(read.table.designs), outcomes, sem, notes)
 
 
 def _campaign(campaign: Campaign, name: str) -> Earlier:

@@ -169,6 +169,9 @@ def test_a_table(make, tmp_path: Path) -> None:
     history, notes = with_earlier(second, second._history()[0])
     assert history.outcomes[:, 0] == pytest.approx([0.0, 1000.0, 2000.0, 3000.0])
     assert any("left out 1 rows" in note for note in notes)
+    (tmp_path / "earlier.csv").write_text("\n".join(rows[:-1]) + "\n")
+    _, notes = with_earlier(second, second._history()[0])
+    assert len(notes) == 1
     (tmp_path / "earlier.csv").unlink()
     with pytest.raises((UsageError, InputErrors)):
         second.propose(1)
