@@ -9,7 +9,8 @@
 what it kept of the proposal before (our warm start; Ax's client as it is). Processor seconds of
 one thread; telling Ax of the 200 outcomes is not counted, making our features is.
 *regret*: from 40 outcomes ten batches of four, the same first designs for both.
-Each case is kept when it is done, and --only makes some of them anew.
+Losses are simple regret, or the share of the hypervolume that is lacking. Each case is kept when it
+is done; --only makes some of them, and --again makes an arm's anew.
 """
 
 from __future__ import annotations
@@ -77,34 +78,43 @@ class Matloop:
 ARMS: dict[str, Callable[..., Matloop | AxClient]] = {"matloop": Matloop, "ax": AxClient}
 
 
-def timed(function: Function, n: int, repeats: int, arms: tuple[str, ...]) -> dict[str, Any]:
+def timed(
+    function: Function, n: int, repeats: int, arms: tuple[str, ...], kept: dict[str, Any]
+) -> dict[str, Any]:
     """Seconds and losses, one repetition after the other, the arms by turns."""
-    rows: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
+    rows = kept.setdefault("rows", {})
+    whats = ("fresh",) if function.limited else ("fresh", "again")
     for seed in range(repeats):
+        if all(str(seed) in rows.get(arm, {}) for arm in arms):
+            continue
         X = function.draw(n, 1000 + seed)
         Y = function(X)
         for arm in arms:
             made = ARMS[arm](function, X, Y, seed)
             row: dict[str, Any] = {}
-            for what in ("fresh", "again"):
+            for what in whats:
                 wall, cpu = time.perf_counter(), time.process_time()
                 found = made.propose(Q)
                 row[f"{what}_cpu"] = time.process_time() - cpu
                 row[f"{what}_wall"] = time.perf_counter() - wall
-                row[f"{what}_loss"] = function.loss(np.vstack([Y, function(found)]))
+                row[f"{what}_loss"] = function.loss(function(found))
                 made.tell(function(found))
+            row["best_told"] = function.loss(Y)
             if isinstance(made, Matloop):
                 row["models"] = made.models
-            rows[arm].append(row)
+            rows.setdefault(arm, {})[str(seed)] = row
             print(f"  {seed} {arm}: {json.dumps(row, default=float)}", flush=True)
-    told: dict[str, Any] = {"rows": rows}
-    for what in ("fresh", "again"):
-        for of in ("cpu", "wall", "loss"):
-            key = f"{what}_{of}"
-            told[key] = {arm: float(np.median([r[key] for r in rows[arm]])) for arm in arms}
-        if {"ax", "matloop"} <= set(arms):
-            told[f"{what}_ratio"] = told[f"{what}_cpu"]["ax"] / told[f"{what}_cpu"]["matloop"]
-    return told
+    kept["median"] = {
+        key: {arm: float(np.median([r[key] for r in rows[arm].values()])) for arm in rows}
+        for what in whats
+        for key in (f"{what}_cpu", f"{what}_wall", f"{what}_loss")
+    }
+    kept["times_faster"] = {
+        what: told["ax"] / told["matloop"]
+        for what in whats
+        if {"ax", "matloop"} <= set(told := kept["median"][f"{what}_cpu"])
+    }
+    return kept
 
 
 def sought(
@@ -146,7 +156,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="", help="cases, by commas")
     parser.add_argument("--arms", default="matloop,ax")
-    parser.add_argument("--again", default="", help="arms whose kept searches are made anew")
+    parser.add_argument("--again", default="", help="arms whose kept results are made anew")
     parser.add_argument("--quick", action="store_true", help="one small case of each, not kept")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -155,28 +165,27 @@ def main() -> None:
     only = arguments.only.split(",") if arguments.only else []
     if arguments.quick:
         small = Function("hartmann6", 6)
-        timed(small, 20, 1, arms)
+        timed(small, 20, 1, arms, {})
         sought(small, 1, 1, arms, {})
         return
     for arm in arms:  # what is loaded at first use is not counted
         _warm(arm)
     arguments.out.parent.mkdir(exist_ok=True)
-    if arguments.part in ("time", "both"):
-        for name, function in TIMED.items():
-            if not only or name in only:
-                print(name)
-                _keep(arguments.out, "time", name, timed(function, 200, arguments.repeats, arms))
-    if arguments.part in ("regret", "both"):
-        for name, function in SOUGHT.items():
-            if only and name not in only:
+    again = arguments.again.split(",") if arguments.again else []
+    for part, cases in (("time", TIMED), ("regret", SOUGHT)):
+        for name, function in cases.items():
+            if arguments.part not in (part, "both") or (only and name not in only):
                 continue
             print(name)
             known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-            kept = known.get("regret", {}).get(name, {})
-            for arm in arguments.again.split(",") if arguments.again else []:
-                kept.pop(arm, None)
-            _keep(arguments.out, "regret", name,
-                  sought(function, arguments.seeds, 10, arms, kept))  # fmt: skip
+            kept = known.get(part, {}).get(name, {})
+            for arm in again:
+                (kept.get("rows", {}) if part == "time" else kept).pop(arm, None)
+            if part == "time":
+                told = timed(function, 200, arguments.repeats, arms, kept)
+            else:
+                told = sought(function, arguments.seeds, 10, arms, kept)
+            _keep(arguments.out, part, name, told)
 
 
 def _warm(arm: str) -> None:
