@@ -24,6 +24,7 @@ from campaigns.spec_fidelity import (
     Table,
     check_earlier,
     check_fidelities,
+    fidelity_axes,
 )
 from campaigns.spec_models import (
     Acquisition,
@@ -371,6 +372,10 @@ def _acquisition(draft: Draft) -> Iterator[Complaint]:
     if draft.acquisition == "substitution" and not latent and not draft.unread:
         what = "there is no crystal whose elements could be substituted: no axis is latent"
         yield Complaint(("acquisition",), what, "evolution works in every space")
+    cheaper = bool(draft.fidelities or fidelity_axes(draft.axes))
+    if draft.acquisition in ("evolution", "substitution") and cheaper:
+        what = f"{draft.acquisition} cannot choose between fidelities"
+        yield Complaint(("acquisition",), what, "it takes a model to say what each would teach")
 
 
 def _levels(draft: Draft, levels: list[str]) -> Iterator[Complaint]:

@@ -355,8 +355,9 @@ def foretold(
             continue
         mean, variance = model.marginal(unit, source)
         warp = model.warp_of(source)
-        value, spread = warp.moments(mean, variance)
-        _, noisy = warp.moments(mean, variance + model.noise_of(source))
+        wider = model.inflation**2
+        value, spread = warp.moments(mean, wider * variance)
+        _, noisy = warp.moments(mean, wider * (variance + model.noise_of(source)))
         found[metric] = (float(value[0]), float(spread[0].sqrt()), float(noisy[0].sqrt()))
     return found
 

@@ -72,6 +72,8 @@ def test_what_cannot_choose_is_said(tmp_path):
     assert "did you mean 'thompson'" in problems(written(tmp_path, rest="acquisition: thomson"))
     assert "no objective is a level" in problems(written(tmp_path, rest="acquisition: level-set"))
     assert "no axis is latent" in problems(written(tmp_path, rest="acquisition: substitution"))
+    levels = "fidelities: {quick: {cost: 1}, slow: {cost: 10}}\nacquisition: evolution"
+    assert "cannot choose between fidelities" in problems(written(tmp_path, rest=levels))
     assert "there is no best" in problems(written(tmp_path, LEVEL, "acquisition: mean"))
     assert "there is no better" in problems(written(tmp_path, LEVEL, "stop: {stalled_after: 3}"))
     mixed = LEVEL + "\n  b: {goal: minimize, unit: dimensionless}"

@@ -20,7 +20,7 @@ from loop.fidelities import (
     at_target,
     only_target,
 )
-from loop.fidelity_rule import FidelityRule, SourcesKnown
+from loop.fidelity_rule import FidelityRule, SourcesKnown, foretold
 from loop.proposal import History, Proposal, ProposalSettings, propose
 from loop.space import DesignSpace
 from surrogates import fit_surrogate
@@ -334,3 +334,15 @@ def test_designs_taken_are_as_the_target_tries_them(finished: dict[str, Campaign
     rule = FidelityRule(problem, campaign.history(), None)
     assert all(d["mesh"] == 10.0 for d in rule.taken(every=True))
     assert len(rule.taken()) < len(rule.taken(every=True))
+
+
+def test_at_the_target_what_is_foretold_is_the_prediction() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.random((20, 2))
+    y = np.sin(4.0 * X[:, 0])
+    surrogate = fit_surrogate(X, y[:, None], metrics=["v"], source=np.arange(20) % 2)
+    mean, sd, noisy = foretold(surrogate, X[0], (0,))["v"]
+    assert mean == pytest.approx(float(surrogate.posterior(X[:1])[0]))
+    assert sd == pytest.approx(float(surrogate.posterior(X[:1])[1].sqrt()))
+    assert noisy == pytest.approx(float(surrogate.predictive_sd(X[:1])))
+    assert foretold(surrogate, X[0], (None,)) == {}
