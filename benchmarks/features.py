@@ -1,4 +1,6 @@
-"""What a surrogate learns from few results, with and without the latent vector among its features.
+"""What a surrogate learns from few results, by what it sees of a crystal.
+
+The generator's summary alone, or beside it the latent vector, or CHGNet's embedding of the crystal.
 
 For held-out crystals only, whose properties the generator's heads never saw: R2 of a Gaussian
 process fitted to n results and asked for the others, median over random choices of the n.
@@ -20,6 +22,7 @@ import torch
 
 from generators import load_generator
 from generators.crystals.dataset import is_held_out, read_table
+from generators.crystals.embedding import ChgnetEmbedding
 from generators.crystals.wyckoff import UndescribableError
 from surrogates import fit_surrogate
 
@@ -38,6 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     generator = load_generator("crystals")
     share = generator.card["recipe"]["held_out"]
+    chgnet = ChgnetEmbedding(generator)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, (file, column) in TABLES.items():
         structures, values = [], []
@@ -53,12 +57,17 @@ def main() -> None:
             values.append(value)
         y = torch.tensor(values, dtype=torch.float64)
         short = generator.features(structures)
-        long = torch.cat([short, generator.encode(structures)], 1)
+        seen = torch.as_tensor(chgnet.features(structures))
+        views = {
+            "features": short,
+            "features and latent": torch.cat([short, generator.encode(structures)], 1),
+            "features and chgnet": torch.cat([short, seen], 1),
+        }
         found[name] = {}
         for n in (8, 12, 24, 40):
             row = {
                 label: float(np.median([_r2(x, y, n, s) for s in range(arguments.repeats)]))
-                for label, x in (("features", short), ("features and latent", long))
+                for label, x in views.items()
             }
             found[name][str(n)] = row
             print(f"{name}, {n} results: " + ", ".join(f"{k} R2 {v:.2f}" for k, v in row.items()))

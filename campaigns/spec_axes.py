@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,9 @@ class LatentAxis(Part):
 
     latent: Annotated[Text, Field(min_length=1, examples=["crystals"])]
     """A generator's name (`matloop generators list` shows them), or the path of one."""
+    embed: tuple[Literal["latent", "chgnet"], ...] = ()
+    """What the surrogate sees of a decoded design beside the generator's summary of it: its latent
+    vector, a pretrained graph network's embedding of it."""
 
 
 def _check_range(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from campaigns.spec_environment import is_path, version_at
 if TYPE_CHECKING:
     from campaigns.spec import Spec
 
-ALWAYS = ("budget", "stop", "evaluate", "acquisition", "learn_from")
+ALWAYS = ("budget", "stop", "evaluate", "acquisition", "learn_from", "fine_tune")
 """What may change whatever was tried: how long, how it is evaluated and how designs are chosen."""
 
 SPACE = ("space", "constraints")
@@ -160,7 +160,7 @@ def _changed(name: str, old: AnyAxis, axis: AnyAxis, tried: Sequence[Tried]) -> 
                 f" not {getattr(old, key)}",
                 hint=f"the values of its trials are in the old one: keep the {key}",
             )
-    if isinstance(old, LatentAxis) and isinstance(axis, LatentAxis):
+    if isinstance(old, LatentAxis) and isinstance(axis, LatentAxis) and old.latent != axis.latent:
         return _moved(name, old, axis, tried)
     if isinstance(axis, PoolAxis) and isinstance(old, PoolAxis) and old.columns != axis.columns:
         known = {k for t in tried for k in (t.design.get(name) or {})} - {"row"}
@@ -188,7 +188,9 @@ def _moved(name: str, old: LatentAxis, axis: LatentAxis, tried: Sequence[Tried])
     if is_path(axis.latent) and is_path(old.latent) and same_name:
         version = version_at(axis.latent)
         versions = {
-            t.provenance["generators"][name]["version"]
+            t.provenance["generators"][name].get(
+                "from", t.provenance["generators"][name]["version"]
+            )
             for t in tried
             if name in t.provenance.get("generators", {})
         }

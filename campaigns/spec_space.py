@@ -263,6 +263,23 @@ def undescribed_axis(axis: AnyAxis) -> AnyAxis:
     return axis
 
 
+def _latent(name: str, axis: LatentAxis) -> loop.space.LatentAxis:
+    from campaigns.spec_environment import load_latent
+    from loop.axes.latent import Embedding, LatentVector
+    from loop.space import LatentAxis
+
+    generator = load_latent(axis.latent)
+    embeddings: list[Embedding] = []
+    for kind in dict.fromkeys(axis.embed):
+        if kind == "latent":
+            embeddings.append(LatentVector(generator))
+        else:
+            from generators.crystals.embedding import ChgnetEmbedding
+
+            embeddings.append(ChgnetEmbedding(generator))
+    return LatentAxis(name, generator, tuple(embeddings))
+
+
 def loop_axis(name: str, axis: AnyAxis) -> loop.space.Axis:
     """One axis as `loop` has it. Raises `MatloopError` where a file of it cannot be read."""
     import loop.space
@@ -273,9 +290,7 @@ def loop_axis(name: str, axis: AnyAxis) -> loop.space.Axis:
         fixed = axis.fixed if axis.fidelity is None else axis.fidelity.target
         return loop.space.RangeAxis(name, low, high, axis.log, axis.integer, axis.unit, fixed)
     if isinstance(axis, LatentAxis):
-        from campaigns.spec_environment import load_latent
-
-        return loop.space.LatentAxis(name, load_latent(axis.latent))
+        return _latent(name, axis)
     try:
         if isinstance(axis, ChoiceAxis):
             return _choice(name, axis)

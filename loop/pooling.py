@@ -13,7 +13,7 @@ import numpy as np
 from loop.search import Pool
 from loop.space import DesignSpace
 
-CHUNK = 2048
+CHUNK = 1024
 """Designs at once: their covariances with a few hundred outcomes fit a processor's cache."""
 
 Scores = Callable[[np.ndarray], list[np.ndarray]]

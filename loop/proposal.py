@@ -243,6 +243,9 @@ def propose(
     """
     settings = settings or ProposalSettings()
     _check(problem, history, n)
+    if history.failed.any():  # what was read before a trial failed counts for nothing
+        unread = np.where(history.failed[:, None], np.nan, history.outcomes)
+        history = replace(history, outcomes=unread)
     notes: list[str] = []
     known = _featurise(problem, history, notes)
     # The same campaign seed serves every batch: the history's length makes the draws differ.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,12 +12,38 @@ from generators.base import Generator
 from loop.axes.base import Axis
 
 
+class Embedding(Protocol):
+    """What else than its generator's features a surrogate sees of a decoded design."""
+
+    feature_names: tuple[str, ...]
+
+    def features(self, designs: Sequence[Any]) -> np.ndarray:
+        """Numbers of n designs: n x f. Raises `EncodeError`."""
+
+
+class LatentVector:
+    """The latent vector of the design as it will be made (encoded again), as an embedding."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self.feature_names = tuple(f"latent_{i + 1}" for i in range(generator.dim))
+
+    def features(self, designs: Sequence[Any]) -> np.ndarray:
+        """Latent vectors of n designs: n x d."""
+        return np.asarray(self._generator.encode(designs).detach().cpu(), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class LatentAxis(Axis):
-    """The latent space of a generator; a value is whatever the generator designs."""
+    """The latent space of a generator; a value is whatever the generator designs.
+
+    Attributes:
+        embeddings: what a surrogate sees of a design beside the generator's own features.
+    """
 
     name: str
     generator: Generator
+    embeddings: tuple[Embedding, ...] = ()
 
     @property
     def width(self) -> int:
@@ -26,8 +52,11 @@ class LatentAxis(Axis):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """The generator's."""
-        return tuple(f"{self.name}.{f}" for f in self.generator.feature_names)
+        """The generator's, then those of the embeddings."""
+        names = list(self.generator.feature_names)
+        for embedding in self.embeddings:
+            names += embedding.feature_names
+        return tuple(f"{self.name}.{f}" for f in names)
 
     @property
     def direct(self) -> bool:
@@ -35,8 +64,9 @@ class LatentAxis(Axis):
         return False
 
     def features(self, values: Sequence[Any]) -> np.ndarray:
-        """The generator's features."""
-        return np.asarray(self.generator.features(values).detach().cpu(), dtype=np.float64)
+        """The generator's features, then the embeddings'."""
+        own = np.asarray(self.generator.features(values).detach().cpu(), dtype=np.float64)
+        return np.hstack([own, *(embedding.features(values) for embedding in self.embeddings)])
 
     def sample(self, n: int, seed: int) -> list[Any | None]:
         """The generator's samples."""

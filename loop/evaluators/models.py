@@ -23,6 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from generators.crystals.embedding import CHGNET_FILES as CHGNET_FILES
+from generators.crystals.embedding import load_chgnet
 from loop.evaluators.base import EvaluatorError, one_line
 from loop.evaluators.files import cache_folder, write_atomically
 
@@ -30,10 +32,6 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
     from pymatgen.core import Structure
 
-CHGNET_FILES = {
-    "0.3.0": "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
-    "r2scan": "pretrained/r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
-}
 MATGL_FILES = ("model.json", "model.pt", "state.pt")
 # Where matgl keeps its own models; a name without an owner is looked for there.
 MATGL_OWNER = "materialyze"
@@ -210,17 +208,12 @@ def _chgnet_version(model: str) -> str:
 def _load_chgnet(version: str) -> Potential:
     with quiet_imports():
         import chgnet
-        import torch
-        from chgnet.model import CHGNet
         from pymatgen.core import Element
 
         from loop.evaluators.chgnet_calculator import CHGNetCalculator
 
     path = Path(chgnet.__file__).parent / CHGNET_FILES[version]
-    # Not CHGNet.load: that unpickles whatever the file holds. `mlp_out_bias` as it does.
-    state = torch.load(path, map_location="cpu", weights_only=True)["model"]  # noqa: TID251
-    with contextlib.redirect_stdout(io.StringIO()):
-        network = CHGNet.from_dict(state, mlp_out_bias=False, version=version)
+    network = load_chgnet(CHGNET_FILES[version])
     return Potential(
         name=f"chgnet:{version}",
         weights_sha256=sha256_of(path),

@@ -476,6 +476,18 @@ def test_all_failed() -> None:
     assert all((c.feasibility or 1.0) < 0.1 for c in proposal.candidates)
 
 
+def test_what_was_read_of_a_failed_trial_counts_for_nothing() -> None:
+    X = seen_by(8)
+    Y = hill(X)
+    failed = np.arange(8) == 7
+    proposals = []
+    for read in (math.nan, 1e250):
+        Y[failed] = read
+        past = replace(told(HILL, at(X), Y), failed=failed)
+        proposals.append(propose(HILL, past, 2, seed=0, settings=QUICK))
+    assert proposals[0].candidates == proposals[1].candidates
+
+
 def test_one_design_with_contradicting_outcomes() -> None:
     X = np.repeat(seen_by(1), 12, axis=0)
     past = told(HILL, at(X), np.tile([0.0, 1.0], 6))
