@@ -30,6 +30,9 @@ SCALE_RANGE = (0.025, 1e3)
 NOISE_RANGE = (1e-4, 2.0)
 WEIGHT_SD = 1.0  # of the logarithm of a part's weight
 SIZE_SD = 0.5  # of the logarithm of another source's size, both standardised
+TWO_STARTS = 200
+"""Up to so many outcomes the density may have two modes, and the search begins at two places. On
+Hartmann-6 in 6 to 32 inputs with 20 to 100 outcomes one fit in four gained, up to 15 nats."""
 SPARSE_TAU = 0.1  # global shrinkage of inverse squared lengthscales
 
 
@@ -133,6 +136,21 @@ def start(structure: Structure, sparse: bool) -> np.ndarray:
     )
 
 
+def _by_relevance(structure: Structure, X: Tensor, y: Tensor, theta: np.ndarray) -> np.ndarray:
+    """A start with short lengthscales where a feature, or its square, goes with the outcomes."""
+    inputs, outcomes = X.cpu().numpy(), y.cpu().numpy()
+    relevance = np.full(structure.scales, 1e-3)
+    for column, group in enumerate(structure.groups):
+        x = inputs[:, column] - inputs[:, column].mean()
+        for shape in (x, x**2 - (x**2).mean()):
+            size = np.linalg.norm(shape) * np.linalg.norm(outcomes - outcomes.mean())
+            if size > 1e-9:
+                share = abs(shape @ (outcomes - outcomes.mean())) / size
+                relevance[group] = max(relevance[group], share)
+    theta[: structure.scales] += np.log(np.clip(relevance.mean() / relevance, 0.4, 3.0))
+    return theta
+
+
 def fit(
     structure: Structure,
     data: Data,
@@ -171,9 +189,19 @@ def fit(
         warm = np.clip(warm, low, high)
         if objective(warm)[0] < objective(begin)[0]:
             begin = warm
-    found = minimize(
-        objective, begin, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_iter}
-    )
+    begins = [begin]
+    if len(y) <= TWO_STARTS:
+        begins.append(np.clip(_by_relevance(structure, X, y, start(structure, sparse)), low, high))
+    found = min(
+        (
+            minimize(
+                objective, b, jac=True, method="L-BFGS-B", bounds=bounds,
+                options={"maxiter": max_iter},
+            )
+            for b in begins
+        ),
+        key=lambda one: float(one.fun),
+    )  # fmt: skip
     prior, _ = _prior(structure, sparse, found.x)
     theta = torch.as_tensor(found.x).to(data.X)
     return Fit(theta, -(float(found.fun) - prior), bool(found.fun < 1e11))
