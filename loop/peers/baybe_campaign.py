@@ -67,9 +67,11 @@ class BayBE(Peer):
                 j = self._problem.metrics.index(objective.metric)
                 measured[objective.metric] = [float(outcomes[j]) for _, outcomes, _ in new]
             self._campaign.add_measurements(measured)
+            names = list(self._frame.columns)
+            # It knows measured designs by nearness, and where two are near takes one for the other.
+            self._campaign.toggle_discrete_candidates(measured[names], exclude=True)
             found: pd.DataFrame = self._campaign.recommend(n)
             offered = {self._place[id(design)]: k for k, design in enumerate(left)}
-            names = list(self._frame.columns)
             known = {tuple(self._frame.loc[place, names]): place for place in offered}
             places = [known[tuple(row)] for row in found[names].itertuples(index=False)]
         rows = [offered[place] for place in places]

@@ -239,6 +239,33 @@ def test_ax_takes_metrics_whose_names_mean_something_to_sympy(tmp_path):
     assert "Ax cannot: E_metric >= 3.0" in client._experiment.description
 
 
+def test_ax_takes_the_limits_that_it_knows(tmp_path):
+    spec = Spec.model_validate(
+        {
+            "campaign": "limits",
+            "space": {n: {"range": [0, 2]} for n in "abE"} | {"p": {"range": [1, 9], "log": True}},
+            "constraints": [
+                "2*a + b <= 3",
+                "a - b >= -1.5",
+                "a + b == 1.5",
+                "a + E <= 2",
+                "a + p <= 9",
+            ],
+            "objectives": {"y": {"goal": "maximize", "unit": "GPa"}},
+            "evaluate": {"with": "lab"},
+        }
+    )
+    with Campaign.create(spec, f"sqlite:///{tmp_path / 'm.db'}") as campaign:
+        client = load_ax(to_ax(campaign, tmp_path / "limits.ax.json"))
+    known = client._experiment.search_space.parameter_constraints
+    assert {(str(sorted(c.constraint_dict.items())), c.bound) for c in known} == {
+        ("[('a', 2.0), ('b', 1.0)]", 3.0),
+        ("[('a', -1.0), ('b', 1.0)]", 1.5),
+    }
+    for unsaid in ("a + b == 1.5", "a + E <= 2", "a + p <= 9"):
+        assert f"that {unsaid}" in client._experiment.description
+
+
 def test_ax_of_a_latent_space_without_trials_says_why_not(tmp_path):
     spec = Spec.model_validate(SPEC | {"space": {"crystal": {"latent": "crystals"}}})
     campaign = Campaign.create(spec, f"sqlite:///{tmp_path / 'm.db'}")
