@@ -1,9 +1,20 @@
-"""Whether intervals hold as many results as they should, in words."""
+"""Whether intervals hold as many results as they should, and how wide that makes them.
+
+Designs are chosen for what is expected of them, so their errors are larger than those of designs
+drawn at random would be, and no likelihood knows it. So intervals are fitted to the errors of what
+was foretold before its result, as in adaptive conformal inference ([Gibbs2021]_).
+
+.. [Gibbs2021] I. Gibbs and E. Candes, Adaptive Conformal Inference Under Distribution Shift.
+   NeurIPS 2021.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import NormalDist
+
+import numpy as np
 
 FEW = 8
 """With fewer results nothing is said about the intervals."""
@@ -14,6 +25,32 @@ WORDS = {
     "narrow": "too narrow, the model is too sure of itself",
     "wide": "too wide, the model is more careful than it needs to be",
 }
+
+
+_RECENT, _PRIOR = 40, 8  # errors that count, and how many the expectation is worth
+_LEVEL = 0.8
+_NORMAL = NormalDist()
+
+
+def raw_error(result: float, mean: float, predictive_sd: float, widened: float) -> float:
+    """A result's error in the standard deviations that the model had before they were widened."""
+    return (result - mean) / predictive_sd * widened if predictive_sd > 0 else math.nan
+
+
+def widening(errors: np.ndarray, expected: float) -> float:
+    """The factor of standard deviations with which 80 % intervals would have held 80 % of results.
+
+    Args:
+        errors: n raw errors, in the order of the results; nan = nothing was foretold.
+        expected: the factor before there are any.
+    """
+    known = np.abs(errors[np.isfinite(errors)])[-_RECENT:]
+    if not len(known):
+        return expected
+    ranks = (np.arange(_PRIOR) + 0.5) / _PRIOR
+    prior = [expected * _NORMAL.inv_cdf(0.5 + 0.5 * rank) for rank in ranks]
+    held = float(np.quantile(np.concatenate([known, prior]), _LEVEL))
+    return float(np.clip(held / _NORMAL.inv_cdf(0.5 + 0.5 * _LEVEL), 0.5, 4.0))
 
 
 def calibration_verdict(held: Mapping[float, int], n: int) -> str:

@@ -18,6 +18,7 @@ import torch
 from loop import hedge, trust
 from loop.acquisition import WITHOUT_SURROGATE, Acquisition, Strategy
 from loop.beliefs import Beliefs
+from loop.calibration import widening
 from loop.explain import explain_candidates
 from loop.fidelities import Fidelity, Left, at_target, own, pending_sources, sources_of
 from loop.fidelity_rule import (
@@ -123,6 +124,9 @@ class History:
         members: which member of a hedge proposed each of the designs (`member` of its notes); None
             for none. Those of the last designs may be left out: other sources have none.
         preferences: pairs of rows that a person ranked: the better one, the worse one.
+        errors: n x m, the errors of what was foretold of a trial before its result, in the
+            standard deviations that the model itself had for a reading (`raw_error`); nan where
+            nothing was foretold. None = nothing was.
     """
 
     designs: list[Design]
@@ -135,6 +139,7 @@ class History:
     pending_source: np.ndarray | None = None
     members: list[str | None] | None = None
     preferences: list[tuple[int, int]] = field(default_factory=list)
+    errors: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,7 @@ class Candidate:
             latent axis or where encoding failed.
         notes: `origin` (how it was found), `p_constraints` (probability of satisfying them),
             `predictive_sd` (metric to the standard deviation of a reading, noise included),
+            `widened` (metric to the factor by which that is wider than the model has it),
             `expected_gain` (a share of what was observed, see `Acquisition.expected_gain`),
             `member` (of a hedge, which of its members chose it), `parents` (names of the designs
             that evolution or substitution made it from), `why` (an `Explanation` as data), and
@@ -205,6 +211,7 @@ class _Known:
     pending_source: np.ndarray
     pending_sought: np.ndarray
     members: list[str | None]
+    errors: np.ndarray
 
     @property
     def measured(self) -> np.ndarray:
@@ -508,6 +515,8 @@ def _check(problem: Problem, history: History, n: int) -> None:
             f"{rows} designs and {m} metrics: wanted outcomes and sem of shape {(rows, m)} and"
             f" failed of shape {(rows,)}, not {shapes}"
         )
+    if history.errors is not None and np.shape(history.errors) != (rows, m):
+        raise ValueError(f"errors: wanted the shape {(rows, m)}, not {np.shape(history.errors)}")
     for source, count in ((sources_of(history), rows),
                           (pending_sources(history), len(history.pending))):  # fmt: skip
         if source.shape != (count,) or (source < 0).any():
@@ -542,7 +551,14 @@ def _featurise(problem: Problem, history: History, notes: list[str]) -> _Known:
         pending,
         at_target(problem, [history.pending[i] for i in waiting], pending),
         [members[i] if i < len(members) else None for i in kept],
+        _errors(history, len(problem.metrics))[kept],
     )
+
+
+def _errors(history: History, m: int) -> np.ndarray:
+    if history.errors is None:
+        return np.full((len(history.designs), m), np.nan)
+    return np.asarray(history.errors, dtype=np.float64)
 
 
 class _Models:
@@ -588,6 +604,8 @@ class _Models:
                 groups=problem.space.feature_groups,
                 source=known.source[done],
             )
+            for j, model in enumerate(self.surrogate.models):
+                model.inflation = widening(known.errors[known.completed, j], model.inflation)
 
     def score(self, acquisition: Acquisition, X: np.ndarray, turn: int) -> np.ndarray:
         """Log worth of q designs before any of a batch is chosen."""
@@ -666,6 +684,9 @@ class _Models:
             metrics = list(enumerate(self.problem.metrics))
             prediction = {metric: (float(mean[0, j]), float(sds[0, j])) for j, metric in metrics}
             notes["predictive_sd"] = {metric: float(readings[0, j]) for j, metric in metrics}
+        if prediction and self.surrogate is not None:
+            inflations = zip(self.surrogate.metrics, self.surrogate.models, strict=True)
+            notes["widened"] = {k: m.inflation for k, m in inflations if k in prediction}
         if expected is not None:
             believed = Beliefs(expected.surrogate, x[None])
             if self.problem.constraints:

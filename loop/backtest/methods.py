@@ -7,9 +7,12 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from loop.acquisition import Strategy
 from loop.backtest.replay import Choice, Method, Prediction
 from loop.backtest.table import LookupTable
+from loop.calibration import raw_error
 from loop.problem import Problem
 from loop.proposal import Candidate, History, ProposalSettings, propose
 from loop.space import Design
@@ -44,21 +47,40 @@ class Matloop:
         self._problem, self._settings = problem, settings
         self._warm_start: dict[str, Any] | None = None
         self._members: list[str | None] = []
+        self._foretold: list[Candidate | None] = []
 
     def choose(self, history: History, left: Sequence[Design], n: int, seed: int) -> Choice:
         """As `propose` proposes; predictions are those of its candidates."""
         # The first points are nobody's; every other one was chosen here, in this order.
         self._members += [None] * (len(history.designs) - len(self._members))
-        history = replace(history, members=self._members[: len(history.designs)])
+        self._foretold += [None] * (len(history.designs) - len(self._foretold))
+        history = replace(
+            history,
+            members=self._members[: len(history.designs)],
+            errors=self._errors(history.outcomes),
+        )
         proposal = propose(
             self._problem, history, n, seed, self._warm_start, self._settings, among=left
         )
         self._warm_start = proposal.warm_start or self._warm_start
         self._members += [c.notes.get("member") for c in proposal.candidates]
+        self._foretold += proposal.candidates
         places = {id(design): row for row, design in enumerate(left)}
         rows = [self._row(c.design, left, places) for c in proposal.candidates]
         predictions = [_predictions(c) for c in proposal.candidates]
         return Choice(rows, lambda: predictions, proposal.notes)
+
+    def _errors(self, outcomes: np.ndarray) -> np.ndarray:
+        """Of what was foretold: n x m."""
+        errors = np.full(outcomes.shape, np.nan)
+        for row, candidate in enumerate(self._foretold[: len(outcomes)]):
+            for j, metric in enumerate(self._problem.metrics):
+                if candidate is not None and metric in candidate.prediction:
+                    sd = candidate.notes["predictive_sd"][metric]
+                    widened = candidate.notes["widened"][metric]
+                    mean = candidate.prediction[metric][0]
+                    errors[row, j] = raw_error(outcomes[row, j], mean, sd, widened)
+        return errors
 
     def _row(self, design: Design, left: Sequence[Design], places: dict[int, int]) -> int:
         """Where a design stands: the very object, or else one that is the same."""
