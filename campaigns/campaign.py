@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from campaigns import __version__, fidelities, preferences, records
+from campaigns import __version__, fidelities, preferences, records, tuning
 from campaigns.errors import MatloopError, UsageError
 from campaigns.ingestion import Summary, already_in, content_key, take_in
 from campaigns.store import Store
@@ -224,8 +224,8 @@ class Campaign:
 
     @cached_property
     def problem(self) -> Problem:
-        """What the spec asks for, as `loop` reads it; loads the generators."""
-        return self.spec.problem()
+        """What the spec asks for, as `loop` reads it; loads the generators, in what they learnt."""
+        return tuning.spec_now(self).problem()
 
     @cached_property
     def goals(self) -> Problem:
@@ -291,7 +291,7 @@ class Campaign:
         from loop.proposal import ProposalSettings, propose
 
         settings = ProposalSettings(strategy=self.spec.acquisition)
-
+        tuning.tune_if_due(self, computing)
         history, count, warm_start = self._history()
         seed = derived_seed(self.spec.seed, count)
         with computing() if computing else nullcontext():
@@ -342,6 +342,7 @@ class Campaign:
             failed=np.array([t.status == "failed" for t in known], dtype=bool),
             pending=[self.design(t.design) for t in pending],
             members=[_member(t) for t in known],
+            errors=_errors(known, self.problem.metrics, means),
             preferences=preferences.rows(ranked, known, self._of_goals(known)),
         )
         return history, len(trials), warm_start
@@ -368,19 +369,21 @@ class Campaign:
             ) from error
 
     def _since_changed(self, session: Session, fit: SurrogateFit) -> bool:
-        """Whether a surrogate was fitted since the space changed last."""
-        for time, payload in session.execute(
-            select(Event.time, Event.payload)
-            .where(Event.campaign_id == self._row.id, Event.kind == "spec_changed")
+        """Whether a surrogate was fitted since the space or a generator changed last."""
+        for time, kind, payload in session.execute(
+            select(Event.time, Event.kind, Event.payload)
+            .where(Event.campaign_id == self._row.id)
+            .where(Event.kind.in_(("spec_changed", tuning.TUNED)))
             .order_by(Event.id.desc())
         ):
-            if {"space", "constraints"} & set(payload.get("changed", ())):
+            changed = {"space", "constraints", "fine_tune"} & set(payload.get("changed", ()))
+            if kind == tuning.TUNED or changed:
                 return bool(fit.created > time)
         return True
 
     def _keep(self, proposal: Proposal, count: int, seed: int) -> list[int]:
         """Store a proposal: the fit, the trials and the event, in one transaction."""
-        versions = _generators(self.problem)
+        versions = _generators(self.problem, tuning.ancestors(self))
         software = software_versions()
         new = []
         with self._change() as session:
@@ -443,7 +446,9 @@ class Campaign:
                 "notes": candidate.notes,
                 "seed": seed,
                 "generators": {
-                    axis: {key: version[key] for key in ("name", "version")}
+                    axis: {
+                        key: version[key] for key in ("name", "version", "from") if key in version
+                    }
                     for axis, version in versions.items()
                 },
                 "software": software,
@@ -838,6 +843,24 @@ def _member(trial: Trial) -> str | None:
     return None if member is None else str(member)
 
 
+def _errors(trials: Sequence[Trial], metrics: Sequence[str], means: np.ndarray) -> np.ndarray:
+    """Errors of what was foretold of n trials, for `History.errors`: n x m."""
+    import numpy as np
+
+    from loop.calibration import raw_error
+
+    errors = np.full(means.shape, np.nan)
+    for row, trial in enumerate(trials):
+        told, notes = trial.provenance.get("prediction") or {}, trial.provenance.get("notes") or {}
+        widened, sds = notes.get("widened") or {}, notes.get("predictive_sd") or {}
+        for j, metric in enumerate(metrics):
+            if metric in told and metric in widened and metric in sds:
+                errors[row, j] = raw_error(
+                    means[row, j], told[metric]["mean"], sds[metric], widened[metric]
+                )
+    return errors
+
+
 def derived_seed(seed: int, *counters: int) -> int:
     """A seed of 32 bits for one step, unrelated to that of any other step or campaign."""
     import numpy as np
@@ -910,14 +933,15 @@ def _take_changes(
     )  # fmt: skip
 
 
-def _generators(problem: Problem) -> dict[str, dict[str, Any]]:
-    """Name, version, parent and card of the generator of each latent axis."""
+def _generators(problem: Problem, first: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Name, version, parent and card of each axis' generator; of a tuned one, its first version."""
     return {
         axis.name: {
             "name": axis.generator.name,
             "version": axis.generator.version,
             "parent": axis.generator.parent,
             "card": records.plain(axis.generator.card),
+            **({"from": first[axis.name]} if axis.name in first else {}),
         }
         for axis in problem.space.axes
         if hasattr(axis, "generator")
@@ -926,17 +950,8 @@ def _generators(problem: Problem) -> dict[str, dict[str, Any]]:
 
 def _keep_generators(session: Session, versions: dict[str, dict[str, Any]]) -> int | None:
     """Store generator versions that are new; the id of the first axis's."""
-    first = None
-    for version in versions.values():
-        row = session.scalar(
-            select(GeneratorVersion).where(
-                GeneratorVersion.name == version["name"],
-                GeneratorVersion.version == version["version"],
-            )
-        )
-        if row is None:
-            row = GeneratorVersion(**version)
-            session.add(row)
-            session.flush()
-        first = first or row.id
-    return first
+    ids = [
+        tuning.keep_version(session, v["name"], v["version"], v["parent"], v["card"])
+        for v in versions.values()
+    ]
+    return ids[0] if ids else None

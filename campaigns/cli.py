@@ -23,6 +23,7 @@ from campaigns.cli_generators import generators
 from campaigns.cli_options import Json, UnusedDb, flow
 from campaigns.cli_output import begin, current
 from campaigns.cli_prefer import prefer
+from campaigns.cli_tuning import tune
 from campaigns.errors import MatloopError, UsageError
 
 START, GO, LOOK = "Begin", "A campaign", "Look and check"
@@ -118,6 +119,7 @@ def validate(
 
 for command in (run, propose, explain, ingest, prefer, status, export):
     app.command(rich_help_panel=GO)(command)
+generators.command()(tune)
 app.add_typer(generators, rich_help_panel=LOOK)
 app.command(rich_help_panel=LOOK)(backtest)
 app.command(rich_help_panel=LOOK)(doctor)

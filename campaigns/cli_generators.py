@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from campaigns.cli_evaluate import evaluate
 from campaigns.cli_options import Json, UnusedDb
-from campaigns.cli_output import begin
+from campaigns.cli_output import Output, begin
 from campaigns.errors import MatloopError, UsageError, did_you_mean, quoted
+from campaigns.tuning_words import of_card
 
 generators = typer.Typer(
     name="generators",
@@ -20,10 +22,16 @@ generators = typer.Typer(
     no_args_is_help=True,
 )
 
+_RECIPE = (".yaml", ".yml")
+_SHOWN = 20
+"""Rows of other people's crystals that are told to be wrong, one by one."""
+
 Name = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="A generator's name, or its .safetensors file.", show_default=False
+        metavar="NAME",
+        help="A generator's name, its .safetensors file, or its .yaml recipe.",
+        show_default=False,
     ),
 ]
 
@@ -50,10 +58,20 @@ def show(name: Name, db: UnusedDb = None, json: Json = False) -> None:
     card = _card(name)
     told = _summary(card)
     data = card.get("data", {})
-    lines = [
-        f"{told['name']}, version {told['version']}",
+    head = [
+        f"{told['name']}, version {told['version'] or 'not known before its command has run'}",
         f"  {told['description']}",
         f"  latent dimensions: {told['dimensions']}",
+    ]
+    if "baseline" in card:
+        rules = {k: v for k, v in card["recipe"].items() if v not in (None, [], {})}
+        lines = [*head, "  it does not learn; its recipe:", *_lines(rules, "    ")]
+        out.result({**told, "card": card}, *lines)
+        return
+    tuned = of_card(card)
+    lines = [
+        *head,
+        *([f"  fine-tuned: {tuned}"] if tuned else []),
         f"  trained: {card.get('minutes')} minutes, on {data.get('rows')} rows of",
         *(f"    {s['file']} ({s['licence']}): {s['citation']}" for s in data.get("sources", [])),
         f"  held out: {data.get('held_out_rows')} rows, of which",
@@ -85,6 +103,8 @@ def sample(
         make_folder(folder)
     _check_name(name)
     generator = load_latent(name)
+    if name.endswith(_RECIPE):
+        _tell_refused(out, generator.card["data"].get("refused", []))
     told: list[dict[str, Any]] = []
     for i, design in enumerate(generator.sample(n, seed=seed)):
         if design is None:
@@ -105,38 +125,7 @@ def sample(
     out.result({**data, "designs": told}, *lines)
 
 
-@generators.command()
-def evaluate(
-    name: Name,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="FILE",
-            help="Crystals: .csv.gz, .json.gz or .zip.",
-            show_default=False,
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Read the first N crystals.", show_default="all"),
-    ] = None,
-    db: UnusedDb = None,
-    json: Json = False,
-) -> None:
-    """Measure how well a generator keeps and draws crystals.
-
-    It encodes the crystals of a file and decodes them again: how many come back? And how many
-    draws from its prior are valid?
-    """
-    out = begin("generators evaluate", json)
-    _check_name(name)
-    out.note(f"measuring {name}")
-    with _explained(name):
-        from generators.training import evaluate_generator
-
-        found = evaluate_generator(name, data, limit)
-    out.result({"generator": name, "metrics": found}, *_lines(found, ""))
+generators.command()(evaluate)
 
 
 @generators.command()
@@ -197,7 +186,11 @@ def _card(name_or_path: str) -> dict[str, Any]:
     import importlib.util
 
     from campaigns.spec_environment import generator_names
+    from generators.crystals.baselines.recipe import baseline_card, is_recipe, read_recipe
 
+    if is_recipe(name_or_path):
+        with _explained(name_or_path):
+            return baseline_card(read_recipe(name_or_path))
     path = Path(name_or_path).with_suffix(".json")
     if name_or_path in generator_names():
         found = importlib.util.find_spec("generators")
@@ -223,16 +216,26 @@ def _card(name_or_path: str) -> dict[str, Any]:
     return dict(card)
 
 
+def _tell_refused(out: Output, refused: list[dict[str, str]]) -> None:
+    """Say which crystals of a file or folder were left out."""
+    for row in refused[:_SHOWN]:
+        out.note(f"left out {row['name']}: {row['reason']}")
+    if len(refused) > _SHOWN:
+        out.note(f"left out {len(refused) - _SHOWN} more")
+
+
 def _summary(card: dict[str, Any]) -> dict[str, Any]:
     """What a card says in a line."""
     from campaigns.spec_environment import version_of
 
     return {
         "name": card["name"],
-        "version": version_of(card),
+        "version": card["version"] if "baseline" in card else version_of(card),
         "parent": card.get("parent"),
         "kind": card.get("kind"),
-        "dimensions": card["recipe"]["network"]["latent"],
+        "dimensions": (
+            card["dimensions"] if "baseline" in card else card["recipe"]["network"]["latent"]
+        ),
         "description": card.get("description", ""),
     }
 
@@ -240,7 +243,9 @@ def _summary(card: dict[str, Any]) -> dict[str, Any]:
 def _unknown(name: str) -> UsageError:
     from campaigns.spec_environment import generator_names
 
-    hint = did_you_mean(name, generator_names()) or "give the path of a .safetensors file"
+    hint = did_you_mean(name, generator_names()) or (
+        "give the path of a .safetensors file, or of a .yaml recipe"
+    )
     return UsageError(f"there is no generator {quoted(name)}", hint=hint)
 
 
@@ -248,7 +253,7 @@ def _check_name(name: str) -> None:
     """Refuse what is neither the name of a generator nor a path, before anything is loaded."""
     from campaigns.spec_environment import generator_names
 
-    if name not in generator_names() and not name.endswith(".safetensors"):
+    if name not in generator_names() and not name.endswith((".safetensors", *_RECIPE)):
         raise _unknown(name)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns.cli_output import Output
 from campaigns.cli_tables import best, counted, number, plural, table, titled
+from campaigns.tuning_words import kept, tuned
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -126,6 +127,22 @@ class Progress:
         self._doing = f"proposing {plural(payload['n'], 'trial')}"
         return [self._doing]
 
+    def _tuning(self, payload: Mapping[str, Any]) -> list[str]:
+        self._doing = f"fine-tuning the generator of {payload['axis']} ({payload['method']})"
+        return [self._doing]
+
+    def _tuning_step(self, payload: Mapping[str, Any]) -> list[str]:
+        self._doing = f"fine-tuning the generator: step {payload['step']} of {payload['steps']}"
+        return []
+
+    def _tuned(self, payload: Mapping[str, Any]) -> list[str]:
+        self._doing = ""
+        return [tuned(payload)]
+
+    def _kept(self, payload: Mapping[str, Any]) -> list[str]:
+        self._doing = ""
+        return [kept(payload)]
+
     def _proposed(self, payload: Mapping[str, Any]) -> list[str]:
         self._doing = ""
         for trial in payload["trials"]:
@@ -227,6 +244,10 @@ _TELL = {
     "run_started": Progress._run_started,
     "loading_evaluator": Progress._loading,
     "proposing": Progress._proposing,
+    "tuning": Progress._tuning,
+    "tuning_step": Progress._tuning_step,
+    "generator_tuned": Progress._tuned,
+    "generator_kept": Progress._kept,
     "trials_proposed": Progress._proposed,
     "trial_started": Progress._started,
     "trial_completed": Progress._completed,

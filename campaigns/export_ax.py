@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from campaigns import __version__, records
 from campaigns.errors import MatloopError
 from campaigns.fidelities import counting
-from campaigns.spec_axes import CompositionAxis, LatentAxis, PoolAxis
+from campaigns.spec_axes import CompositionAxis, LatentAxis, PoolAxis, RangeAxis
 from campaigns.spec_changes import in_space
 
 if TYPE_CHECKING:
@@ -59,13 +59,14 @@ def ax_client(campaign: Campaign) -> Client:
     objective, bounds, dropped = _goals(problem)
     units = campaign.spec.metric_units()
     told = ", ".join(f"{_ax_name(m)} in {u}" for m, u in units.items())
-    dropped += _unsaid(campaign)
+    designs = [in_space(campaign.spec, t["design"]) for t in trials]
+    limits, lacking = _limits(campaign, designs)
+    dropped += _unsaid(campaign) + lacking
     without = f" Not taken over, since Ax cannot: {', '.join(dropped)}." if dropped else ""
     client.configure_experiment(
         name=campaign.name,
-        parameters=_parameters(
-            campaign, problem, latents, [in_space(campaign.spec, t["design"]) for t in trials]
-        ),
+        parameters=_parameters(campaign, problem, latents, designs),
+        parameter_constraints=limits,
         description=f"Exported by matloop {__version__}. Units: {told}.{without}",
     )
     client.configure_optimization(objective=objective, outcome_constraints=bounds or None)
@@ -168,6 +169,35 @@ def _unsaid(campaign: Campaign) -> list[str]:
         elif isinstance(axis, PoolAxis):
             said.append(f"that {name} is a row of {axis.pool}")
     return said
+
+
+def _limits(
+    campaign: Campaign, designs: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """Constraints on parameters as Ax takes them, and those that it does not.
+
+    Ax knows inequalities between ranges with a linear scale, and refuses a trial outside of one.
+    """
+    linear = {
+        name
+        for name, axis in campaign.spec.space.items()
+        if isinstance(axis, RangeAxis) and not axis.log and _ax_name(name) == name
+    }
+    said, unsaid = [], []
+    for ours, op, bound, text in campaign.spec.parameter_sums():
+        sign = 1.0 if op == "<=" else -1.0
+        if (
+            op != "=="
+            and set(ours) <= linear
+            and all(
+                sign * (sum(c * design[n] for n, c in ours.items()) - bound) <= 1e-9
+                for design in designs
+            )
+        ):
+            said.append(f"{' + '.join(f'{c!r}*{n}' for n, c in ours.items())} {op} {bound!r}")
+        else:
+            unsaid.append(f"that {text}")
+    return said, unsaid
 
 
 def _choice(values: Sequence[Any]) -> tuple[Any, Any]:

@@ -43,6 +43,7 @@ from campaigns.spec_models import (
 )
 from campaigns.spec_resolve import bound_value, objective_numbers
 from campaigns.spec_space import Sums, design_space, stand_in
+from campaigns.spec_tuning import FineTune
 
 if TYPE_CHECKING:
     import loop.fidelities
@@ -82,6 +83,9 @@ class Spec(Part):
     """When to stop before that."""
     acquisition: Acquisition = "portfolio"
     """How designs are chosen: docs/acquisition.md."""
+    fine_tune: FineTune | None = None
+    """Whether the generator learns from the results: docs/fine-tuning.md. Without it, it stays as
+    it is."""
     seed: Annotated[Whole, Field(ge=0, le=2**32 - 1)] = 0
     """Makes proposals reproducible."""
 
@@ -99,6 +103,7 @@ class Spec(Part):
             dict(self.fidelities),
             self.learn_from,
             self.campaign,
+            self.fine_tune,
         )
         if complaints := list(check(draft)):
             lines = [f"{'.'.join(map(str, c.loc))}: {c.what}" for c in complaints]
@@ -210,6 +215,10 @@ class Spec(Part):
     def metric_bounds(self) -> list[Bound]:
         """The constraints on metrics: with the objectives, what is sought."""
         return self._constrained()[1]
+
+    def parameter_sums(self) -> list[tuple[dict[str, float], str, float, str]]:
+        """Constraints on several parameters: coefficients, how they compare, bound, text."""
+        return self._constrained()[0].sums
 
     def _problem(self, held: Sums, bounds: list[Bound]) -> loop.problem.Problem:
         from loop.problem import Objective as Goal

@@ -38,6 +38,7 @@ from campaigns.spec_models import (
 )
 from campaigns.spec_resolve import bound_value, metric_units, objective_numbers
 from campaigns.spec_space import Sums, coordinates, parameters
+from campaigns.spec_tuning import FineTune
 
 RESERVED = ("trial", "status", "reason", "source", "cif")
 """Names of columns in a results file; no metric or axis can have them."""
@@ -83,6 +84,7 @@ class Draft:
     fidelities: dict[str, Fidelity] | None = None
     earlier: tuple[str | Table, ...] = ()
     campaign: Any = None
+    fine_tune: FineTune | None = None
     unread: set[str] = field(default_factory=set)
 
     @classmethod
@@ -107,6 +109,7 @@ class Draft:
         draft.fidelities = _try(kinds["fidelities"], data.get("fidelities", {}))
         draft.earlier = _try(kinds["learn_from"], data.get("learn_from", ())) or ()
         draft.campaign = data.get("campaign")
+        draft.fine_tune = _try(kinds["fine_tune"], data.get("fine_tune"))
         draft.acquisition = _try(kinds["acquisition"], data.get("acquisition", "portfolio"))
         return draft
 
@@ -153,6 +156,7 @@ def _kinds() -> dict[str, TypeAdapter[Any]]:
         "budget": Budget,
         "fidelities": dict[FidelityName, Fidelity],
         "learn_from": tuple[Earlier, ...],
+        "fine_tune": FineTune | None,
     }
     return {section: TypeAdapter(kind) for section, kind in sections.items()}
 
@@ -202,6 +206,9 @@ def _latent_axes(draft: Draft) -> Iterator[Complaint]:
     if not latent and not draft.unread and draft.screen not in (None, Screen()):
         what = "there is nothing to screen: no axis is latent"
         yield Complaint(("screen",), what, "remove it", key=True)
+    if not latent and not draft.unread and draft.fine_tune is not None:
+        what = "there is no generator to fine-tune: no axis is latent"
+        yield Complaint(("fine_tune",), what, "remove it", key=True)
 
 
 def _metrics(draft: Draft) -> Iterator[Complaint]:

@@ -33,16 +33,24 @@ from campaigns.spec_space import Sums, build, loop_axis, undescribed_axis
 if TYPE_CHECKING:
     from generators.base import Generator
 
+_RECIPES = (".yaml", ".yml")
 _CHGNET = ("chgnet", "chgnet:0.3.0", "chgnet:r2scan")
 
 
 def generator_names() -> list[str]:
-    """Names of the generators that are installed, by the files of their weights; loads nothing."""
+    """Names of the generators that are installed, by their files; loads nothing."""
+    return sorted(_installed("weights/*.safetensors") + baseline_names())
+
+
+def baseline_names() -> list[str]:
+    """Names of those among them that do not learn."""
+    return _installed("recipes/baselines/*.yaml")
+
+
+def _installed(pattern: str) -> list[str]:
     found = importlib.util.find_spec("generators")
     folders = found.submodule_search_locations if found else None
-    return sorted(
-        card.stem for folder in folders or () for card in Path(folder).glob("weights/*.safetensors")
-    )
+    return [path.stem for folder in folders or () for path in Path(folder).glob(pattern)]
 
 
 def load_latent(name_or_path: str) -> Generator:
@@ -72,6 +80,11 @@ def version_of(card: Mapping[str, Any]) -> str:
 def version_at(path: str) -> str | None:
     """The version of the generator whose weights are there; None without a card beside them."""
     try:
+        if is_recipe(path):
+            from generators.crystals.baselines.recipe import baseline_card, read_recipe
+
+            version: str | None = baseline_card(read_recipe(path))["version"]
+            return version
         return version_of(json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -79,7 +92,13 @@ def version_at(path: str) -> str | None:
 
 def is_path(text: str) -> bool:
     """Whether a generator or model is meant as a path, not as a name."""
-    return text.startswith((".", "~", "/", "\\")) or text.endswith((".json", ".safetensors"))
+    endings = (".json", ".safetensors", *_RECIPES)
+    return text.startswith((".", "~", "/", "\\")) or text.endswith(endings)
+
+
+def is_recipe(path: str) -> bool:
+    """Whether a path is that of the recipe of a generator that does not learn."""
+    return path.endswith(_RECIPES)
 
 
 def with_absolute_paths(data: Any, folder: Path) -> Any:
@@ -105,6 +124,9 @@ def with_absolute_paths(data: Any, folder: Path) -> Any:
             else one
             for one in earlier
         ]
+    if isinstance(tune := data.get("fine_tune"), dict) and isinstance(tune.get("data"), str):
+        place = str((folder / Path(tune["data"]).expanduser()).resolve())
+        data["fine_tune"] = {**tune, "data": place}
     if isinstance(evaluate := data.get("evaluate"), dict):
         evaluate = dict(evaluate)
         if "model" in evaluate:
@@ -159,22 +181,44 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
             if is_path(axis.latent) or "/" in axis.latent:
                 if not _exists(Path(axis.latent)):
                     yield Complaint(loc, f"there is no generator at {quoted(axis.latent, 200)}")
+                elif is_recipe(axis.latent):
+                    yield from _check_recipe(axis.latent, loc)
                 elif not axis.latent.endswith(".safetensors"):
-                    hint = "the path of a .safetensors file, its card beside it"
+                    hint = "the path of a .safetensors file, its card beside it, or of a recipe"
                     yield Complaint(loc, f"{quoted(axis.latent, 200)} is no generator", hint)
             elif names and axis.latent not in names:
                 what = f"there is no generator {quoted(axis.latent)}"
                 yield Complaint(loc, what, did_you_mean(axis.latent, names))
+            if draft.fine_tune is not None and (
+                is_recipe(axis.latent) or axis.latent in baseline_names()
+            ):
+                what = f"{quoted(axis.latent)} is a generator that does not learn"
+                yield Complaint(("fine_tune",), what, "remove it, or search a trained generator")
     yield from _check_tables(draft)
     for k, one in enumerate(draft.earlier):
         if not isinstance(one, str) and not _exists(Path(one.table)):
             what = f"there is no table {quoted(one.table, 200)}"
             yield Complaint(("learn_from", k, "table"), what)
+    data = draft.fine_tune.data if draft.fine_tune else None
+    if data is not None and not _exists(Path(data)):
+        hint = "without `data`, what the generator draws stands for its training data"
+        yield Complaint(("fine_tune", "data"), f"there is no folder {quoted(data, 200)}", hint)
     evaluate = draft.evaluate
     if isinstance(evaluate, Potential):
         yield from _check_model(evaluate.model)
     elif isinstance(evaluate, Python):
         yield from _check_function(evaluate.function)
+
+
+def _check_recipe(path: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
+    from generators.crystals.baselines.recipe import baseline_card, read_recipe
+
+    try:
+        baseline_card(read_recipe(path))
+    except (OSError, ValueError, KeyError) as error:
+        hint = "the path of a .safetensors file, its card beside it, or of a recipe"
+        why = " ".join(str(error).split())
+        yield Complaint(loc, f"{quoted(path, 200)} is no generator: {why}", hint)
 
 
 def _check_tables(draft: Draft) -> Iterator[Complaint]:

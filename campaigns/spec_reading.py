@@ -15,8 +15,6 @@ from campaigns.spec_models import Part
 from campaigns.units import parse_number
 from campaigns.yaml_file import Document
 
-_LATER = {"fine_tune": "fine-tuning is not in this version"}
-
 # pydantic's kinds of errors, in our words; {x} is from the error's context, {given} the value.
 _WORDS = {
     "float_type": "a number was wanted, not {given}",
@@ -98,8 +96,6 @@ def _complaint(model: type[Part], error: ErrorDetails) -> Complaint:
         return Complaint(loc[:-1], f"the key {loc[-1]!r} is missing", key=True)
     if kind == "extra_forbidden":
         key = str(loc[-1])
-        if key in _LATER and len(loc) == 1:
-            return Complaint(loc, _LATER[key], "remove it", key=True)
         hint = did_you_mean(key, _keys(model, loc[:-1]))
         return Complaint(loc, f"unknown key {quoted(key)}", hint, key=True)
     if kind == "string_pattern_mismatch":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from campaigns.spec import written_seed
+from campaigns.tuning_words import of_card
 from dashboards import words
 from dashboards.facts import Facts
 from dashboards.typography import duration, listed, percent, plural
@@ -47,7 +48,7 @@ def _card_rows(card: dict[str, Any], parent: str | None) -> list[Row]:
     prior = _part(metrics, "prior")
     rows = [
         ("What it is", str(card.get("description") or "")),
-        ("Fine-tuned from", parent or ""),
+        ("Fine-tuned", of_card(card) or (f"from {parent}" if parent else "")),
         ("Learnt from", "; ".join(map(_source, data.get("sources") or []))),
         ("Training", _training(card, data)),
         ("Held-out designs that decode to a match", _matches(_part(metrics, "held_out"))),

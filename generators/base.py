@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -110,6 +112,35 @@ class Generator(ABC):
 
         source = torch.Generator().manual_seed(seed)
         return torch.randn(n, self.dim, generator=source, dtype=torch.float64)
+
+    def move(self, z: np.ndarray, step: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Latent vectors near others.
+
+        Plain noise would push vectors out to where a decoder has never been; this is the
+        preconditioned Crank-Nicolson step, which leaves the normal prior as it is (Cotter et al.,
+        Statistical Science 28, 2013).
+
+        Args:
+            z: A `n x d` array.
+            step: `n` numbers from 0 (stay) to 1 (as good as a draw from the prior).
+            rng: The draws.
+        """
+        scale = step[:, None]
+        moved: np.ndarray = np.sqrt(1.0 - scale**2) * z + scale * rng.standard_normal(z.shape)
+        return moved
+
+    def cross(self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Latent vectors of children: on the line between two parents, or with parts of each.
+
+        Args:
+            a: A `n x d` array.
+            b: The same, of the other parents.
+            rng: The draws.
+        """
+        blend = rng.random((len(a), 1))
+        swap = rng.random(a.shape) < 0.5
+        line = rng.random((len(a), 1)) < 0.5
+        return np.where(line, blend * a + (1.0 - blend) * b, np.where(swap, a, b))
 
     def sample(
         self, n: int, seed: int = 0, conditions: dict[str, Any] | None = None

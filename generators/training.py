@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from generators import load_generator
-
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
     from generators.crystals.dataset import Dataset, Row
     from generators.crystals.generator import CrystalGenerator
     from generators.crystals.training import Trained
@@ -145,40 +141,3 @@ def measure(generator: CrystalGenerator, held: Sequence[Row], workers: int = 2) 
         "prior": evaluate_prior(generator, PRIOR_SAMPLES),
         "property_heads": heads,
     }
-
-
-def evaluate_generator(
-    name_or_path: str | Path, data: Path | None = None, limit: int | None = None, workers: int = 2
-) -> dict[str, Any]:
-    """Reconstruction of the crystals of a file, and validity of prior samples.
-
-    Args:
-        name_or_path: Of the generator.
-        data: A `.csv.gz` with a `cif` column, a `.json.gz` with structures or a zip of CIFs;
-            without it only the prior is looked at.
-        limit: Crystals to read from the start of the file.
-        workers: Processes that match crystals.
-
-    Raises:
-        FileNotFoundError: The generator or the file is absent.
-        ValueError: The file's kind is not known.
-    """
-    from itertools import islice
-
-    from generators.crystals.dataset import read_table
-    from generators.crystals.generator import CrystalGenerator
-    from generators.crystals.metrics import evaluate_prior, evaluate_reconstruction
-
-    generator = load_generator(name_or_path)
-    assert isinstance(generator, CrystalGenerator)
-    found: dict[str, Any] = {"prior": evaluate_prior(generator, PRIOR_SAMPLES)}
-    if data is not None:
-        structures: list[Structure] = [s for s, _ in islice(read_table(data), limit)]
-        small = [s for s in structures if _primitive_atoms(s) <= generator.max_atoms]
-        found["reconstruction"] = evaluate_reconstruction(generator, small, workers)
-        found["too_large"] = len(structures) - len(small)
-    return found
-
-
-def _primitive_atoms(structure: Structure) -> int:
-    return len(structure.get_primitive_structure(tolerance=0.01))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from generators.crystals.tokens import (
 )
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
+from generators.fine_tuning.adapter import FittedAdapter
+from generators.fine_tuning.files import replace_whole
+from generators.fine_tuning.recipe import Examined, Recipe, Runtime
 
 CLOSEST = 0.5  # Angstrom; with the volume the validity rule of Xie et al. (2022)
 LEAST_VOLUME = 0.1  # Angstrom^3
@@ -74,6 +77,7 @@ class CrystalGenerator(Generator):
         card: The model card, with the numbers that scale the network's inputs and outputs.
         version: Hash of weights and recipe.
         device: Where the network runs.
+        adapter: What makes the prior follow a property, where one was learnt.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class CrystalGenerator(Generator):
         card: Mapping[str, Any],
         version: str,
         device: torch.device | str = "cpu",
+        adapter: FittedAdapter | None = None,
     ) -> None:
+        self.adapter = adapter
         self.network = network.to(device).eval()
         self.device = torch.device(device)
         self.card = dict(card)
@@ -122,19 +128,35 @@ class CrystalGenerator(Generator):
         version = hashlib.sha256((digest + recipe).encode()).hexdigest()[:16]
         network = CrystalNetwork(Size(**card["recipe"]["network"]), tuple(card["properties"]))
         state = {k: v.float() for k, v in load_file(weights).items()}
+        adapter, state = FittedAdapter.split(card, state, device)
         network.load_state_dict(state)
-        return cls(network, card, version, device)
+        return cls(network, card, version, device, adapter)
 
     @staticmethod
-    def save(trained: Trained, card: Mapping[str, Any], weights: Path) -> None:
+    def save(
+        trained: Trained,
+        card: Mapping[str, Any],
+        weights: Path,
+        adapter: FittedAdapter | None = None,
+    ) -> None:
         """Write weights in half precision as safetensors, and the card beside them.
+
+        Each file is at any instant the former one or the new one, complete.
 
         Args:
             trained: What training made.
             card: What else the card says; must have `name`, `recipe`.
             weights: Path of `NAME.safetensors`.
+            adapter: What goes with the network.
+
+        Raises:
+            OSError: They cannot be written.
         """
         state = {k: v.detach().cpu().half() for k, v in trained.network.state_dict().items()}
+        card = {k: v for k, v in card.items() if k != "adapter"}
+        if adapter is not None:
+            state |= adapter.state()
+            card = {**card, "adapter": adapter.card}
         content = save({k: v.contiguous() for k, v in state.items()})
         full = {
             **card,
@@ -147,8 +169,26 @@ class CrystalGenerator(Generator):
             "weights_sha256": hashlib.sha256(content).hexdigest(),
         }
         weights.parent.mkdir(parents=True, exist_ok=True)
-        weights.write_bytes(content)
-        weights.with_suffix(".json").write_text(json.dumps(full, indent=1) + "\n")
+        replace_whole(weights, content)
+        replace_whole(weights.with_suffix(".json"), (json.dumps(full, indent=1) + "\n").encode())
+
+    def without_adapter(self) -> CrystalGenerator:
+        """The same network with the prior as it was before an adapter."""
+        return CrystalGenerator(self.network, self.card, self.version, self.device)
+
+    def fine_tune(
+        self,
+        examined: Examined,
+        recipe: Recipe,
+        out: Path,
+        runtime: Runtime | None = None,
+        folder: Path | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> CrystalGenerator:
+        """Learn from what was examined; see `generators.fine_tuning.tune.fine_tune`."""
+        from generators.fine_tuning.tune import fine_tune
+
+        return fine_tune(self, examined, recipe, out, runtime, folder, on_step)
 
     # crystals ----------------------------------------------------------------------------------
     def crystal(self, structure: Structure) -> WyckoffCrystal:
@@ -188,7 +228,8 @@ class CrystalGenerator(Generator):
         return tokenize(crystals, self.volumes)
 
     @torch.no_grad()
-    def _encode(self, tokens: Tokens) -> Tensor:
+    def latent(self, tokens: Tokens) -> Tensor:
+        """Latent vectors `n x d` (double) of the network itself, whatever adapter there is."""
         parts = [
             self.network.encode(tokens[i : i + _BATCH].trimmed().to(self.device))[0].double().cpu()
             for i in range(0, len(tokens), _BATCH)
@@ -197,7 +238,8 @@ class CrystalGenerator(Generator):
 
     def encode(self, designs: Sequence[Structure]) -> Tensor:
         """Latent vectors `n x d` (double) of structures; see `Generator.encode`."""
-        return self._encode(self._tokens(designs))
+        z = self.latent(self._tokens(designs))
+        return z if self.adapter is None else self.adapter.to_prior(z)
 
     @torch.no_grad()
     def decode(self, z: Tensor, seed: int = 0) -> list[Structure | None]:
@@ -205,6 +247,10 @@ class CrystalGenerator(Generator):
 
         Decoding takes no chance, so the seed changes nothing.
         """
+        return self._decode(z if self.adapter is None else self.adapter.from_prior(z))
+
+    @torch.no_grad()
+    def _decode(self, z: Tensor) -> list[Structure | None]:
         out: list[Structure | None] = []
         for i in range(0, len(z), _BATCH):
             part = z[i : i + _BATCH].to(self.device, torch.float32)
@@ -216,10 +262,13 @@ class CrystalGenerator(Generator):
         return out
 
     def predict(self, designs: Sequence[Structure]) -> dict[str, Array]:
-        """Properties that the network's heads predict of structures, in the units of its card."""
-        tokens = self._tokens(designs)
-        values = self._heads(self._encode(tokens))
-        return dict(zip(self.network.properties, values.T, strict=True))
+        """Properties that the heads predict of structures, in the units of its card."""
+        z = self.latent(self._tokens(designs))
+        found = dict(zip(self.network.properties, self._heads(z).T, strict=True))
+        if self.adapter is not None:
+            standard = self.network.predict(z.to(self.device, torch.float32)).detach()
+            found |= self.adapter.predict(z, standard)
+        return found
 
     @torch.no_grad()
     def _heads(self, z: Tensor) -> Array:
@@ -238,7 +287,7 @@ class CrystalGenerator(Generator):
         `benchmarks/features.py` measures.
         """
         tokens = self._tokens(designs)
-        z = self._encode(tokens)
+        z = self.latent(tokens)
         rows = [_descriptors(s, self.crystal(s).atoms) for s in designs]
         described = torch.tensor(rows, dtype=torch.float64).reshape(len(z), len(_DESCRIPTORS))
         heads = self._heads(z)
@@ -289,14 +338,19 @@ class CrystalGenerator(Generator):
     ) -> list[Structure | None]:
         """`n` structures from the prior; latent vectors without a valid design are drawn anew.
 
-        None stands only where twenty draws for each asked design were not enough.
+        None stands only where twenty draws for each asked design were not enough. Conditions are
+        values of what an adapter follows, in the units that it learnt.
         """
-        if conditions:
+        if conditions and (
+            self.adapter is None or not set(conditions) <= set(self.adapter.metrics)
+        ):
             return super().sample(n, seed, conditions)
         z = self.prior(20 * n, seed)
+        if self.adapter is not None:
+            z = self.adapter.from_prior(z, conditions)
         found: list[Structure | None] = []
         for i in range(0, len(z), max(n, 1)):
-            found += [s for s in self.decode(z[i : i + n], seed) if s is not None]
+            found += [s for s in self._decode(z[i : i + n]) if s is not None]
             if len(found) >= n:
                 break
         return found[:n] + [None] * (n - len(found))

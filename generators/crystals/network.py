@@ -215,34 +215,55 @@ class CrystalNetwork(nn.Module):
         """Predicted properties (standardised), `n x p`, of latent vectors `n x latent`."""
         return torch.cat([head(z) for head in self.property_out], -1)
 
-    def losses(self, t: Tokens, z: Tensor) -> dict[str, Tensor]:
-        """Reconstruction losses, each `n`, of crystals from their latent vectors `n x latent`."""
-        real = t.position != NO_POSITION
-        count = real.sum(1)
+    def predictions(self, t: Tokens, z: Tensor) -> dict[str, Tensor]:
+        """What the decoder says of each part of crystals, given z and the parts before it.
+
+        Returns:
+            Logits of group (`n x 231`), site (`n x k+1 x 28`) and element (`n x k x 101`), free
+            coordinates (`n x k x 3 x 2`, cosine and sine) and the standardised lattice (`n x 7`).
+        """
+        count = (t.position != NO_POSITION).sum(1)
         h = self._hidden(z, t, t.group)
-        group = F.cross_entropy(self.group_out(h[:, Z_TOKENS - 1]), t.group, reduction="none")
         steps = h[:, Z_TOKENS:]  # the state before orbit i predicts orbit i; one more for the end
         hot = F.one_hot(t.position, MAX_POSITIONS + 1)[..., :MAX_POSITIONS].cumsum(1)
         filled = torch.cat([torch.zeros_like(hot[:, :1]), hot], 1)
-        logits = self._site_logits(steps, t.group, filled)
-        target = torch.cat([t.position, torch.full_like(t.position[:, :1], NO_POSITION)], 1)
-        asked = torch.arange(target.shape[1], device=z.device) <= count[:, None]
-        site = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-        site = (site.view_as(target) * asked).sum(1)
         before, keys = steps[:, :-1], self._site(t.group, t.position)
-        element_logits = self._element_logits(before, keys)
+        last = steps.gather(1, count[:, None, None].expand(-1, 1, steps.shape[-1]))[:, 0]
+        return {
+            "group": self.group_out(h[:, Z_TOKENS - 1]),
+            "site": self._site_logits(steps, t.group, filled),
+            "element": self._element_logits(before, keys),
+            "free": self._free(before, keys, t.element),
+            "lattice": self._lattice(last, t, z),
+        }
+
+    def losses(
+        self, t: Tokens, z: Tensor, said: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Reconstruction losses, each `n`, of crystals from their latent vectors `n x latent`.
+
+        Args:
+            t: The crystals.
+            z: Their latent vectors.
+            said: `predictions` of these, where they are known already.
+        """
+        said = self.predictions(t, z) if said is None else said
+        real = t.position != NO_POSITION
+        group = F.cross_entropy(said["group"], t.group, reduction="none")
+        target = torch.cat([t.position, torch.full_like(t.position[:, :1], NO_POSITION)], 1)
+        asked = torch.arange(target.shape[1], device=z.device) <= real.sum(1)[:, None]
+        site = F.cross_entropy(said["site"].flatten(0, 1), target.flatten(), reduction="none")
+        site = (site.view_as(target) * asked).sum(1)
         element = F.cross_entropy(
-            element_logits.flatten(0, 1), t.element.flatten(), reduction="none"
+            said["element"].flatten(0, 1), t.element.flatten(), reduction="none"
         )
         element = (element.view_as(t.element) * real).sum(1)
-        unit = self._free(before, keys, t.element)
         angle = 2 * torch.pi * t.free
         used = self.used[t.group[:, None], t.position]
-        cosine = unit[..., 0] * angle.cos() + unit[..., 1] * angle.sin()
+        cosine = said["free"][..., 0] * angle.cos() + said["free"][..., 1] * angle.sin()
         free = ((1 - cosine) * used).sum((1, 2))
-        last = steps.gather(1, count[:, None, None].expand(-1, 1, steps.shape[-1]))[:, 0]
         cell = (t.lattice - self.lattice_mean) / self.lattice_scale
-        lattice = ((self._lattice(last, t, z) - cell) ** 2).sum(1)
+        lattice = ((said["lattice"] - cell) ** 2).sum(1)
         return {"group": group, "site": site, "element": element, "free": free, "lattice": lattice}
 
     @torch.no_grad()

@@ -87,13 +87,12 @@ class LatentAxis(Axis):
         return self.generator.decode(torch.as_tensor(codes, dtype=torch.float64), seed=seed)
 
     def jitter(self, codes: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A step that leaves the normal prior as it is.
+        """As the generator moves; see `Generator.move`."""
+        return self.generator.move(codes, scale, rng)
 
-        Plain noise would push codes out to where the decoder has never been; this is the
-        preconditioned Crank-Nicolson step (Cotter et al., Statistical Science 28, 2013).
-        """
-        step = scale[:, None]
-        return np.sqrt(1.0 - step**2) * codes + step * rng.standard_normal(codes.shape)
+    def mix(self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """As the generator crosses; see `Generator.cross`."""
+        return self.generator.cross(a, b, rng)
 
     def to_json(self, value: Any) -> Any:
         """As the generator writes it."""

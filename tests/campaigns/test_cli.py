@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from math import nan
 from pathlib import Path
 
 import pytest
@@ -647,18 +646,72 @@ def test_train_without_its_data_is_one_clear_error(matloop):
     assert "absent" in err
 
 
-def test_evaluate_shows_what_was_measured(matloop, matloop_json, generator_files, monkeypatch):
-    def evaluate(name, data, limit):
-        return {"prior": {"valid": 0.97, "rms": nan}, "asked": [str(data), limit]}
+@pytest.fixture
+def cif_folder(tmp_path):
+    """Two rock salts, a text, half a crystal, and a crystal of too many atoms."""
+    from pymatgen.core import Lattice, Structure
 
-    monkeypatch.setattr("generators.training.evaluate_generator", evaluate)
-    words = ["generators", "evaluate", generator_files, "--data", "a.zip", "--limit", 5]
-    status, out, _ = matloop(*words)
-    assert status == 0
-    assert "  valid: 0.97" in out
-    assert "asked: a.zip to 5" in out
+    folder = tmp_path / "cifs"
+    (folder / "deeper").mkdir(parents=True)
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0] * 3, [0.5] * 3])
+    salt.to(filename=str(folder / "a.cif"), fmt="cif")
+    salt.copy().scale_lattice(80).to(filename=str(folder / "deeper" / "b.cif"), fmt="cif")
+    (folder / "broken.cif").write_text("data_x\n_cell_length_a four\n")
+    half = Structure(salt.lattice, [{"Mg": 0.5}] * 8, salt.frac_coords)
+    half.to(filename=str(folder / "half.cif"), fmt="cif")
+    (salt * (4, 4, 4)).to(filename=str(folder / "large.cif"), fmt="cif")
+    (folder / "notes.txt").write_text("no crystal")
+    return folder
+
+
+def test_evaluate_measures_a_folder_of_anybodys_cifs(matloop, matloop_json, cif_folder):
+    words = ["generators", "evaluate", cif_folder, "--only", "validity,novelty,coverage,review"]
+    status, out, err = matloop(*words, "--constraint", "density > 3.5")
+    assert status == 0, err
+    for told in ("composition_valid", "100.0 %", "CDVAE 86.7", "broken.cif", "half.cif",
+                 "3 crystals could not be used", "coverage was not measured",
+                 "samples with density > 3.5"):  # fmt: skip
+        assert told in out
     _, document = matloop_json(*words)
-    assert document["data"]["metrics"]["prior"]["rms"] is None
+    assert document["data"]["crystals"] == 2
+    assert document["data"]["figures"]["unique"]["value"] == 0.5
+    assert len(document["data"]["problems"]) == 3
+
+
+def test_evaluate_shows_a_generator_beside_the_published(matloop_json, cif_folder):
+    import zipfile
+
+    data = cif_folder / "data.zip"
+    with zipfile.ZipFile(data, "w") as archive:
+        for file in ("a.cif", "broken.cif"):
+            archive.write(cif_folder / file, file)
+    _, document = matloop_json(
+        "generators", "evaluate", "crystals", "--data", data, "--samples", 5, "--only",
+        "reconstruction,validity", "--workers", 1,
+    )  # fmt: skip
+    found = document["data"]
+    assert found["figures"]["match_rate"]["value"] == 1.0
+    assert {p["model"] for p in found["figures"]["match_rate"]["published"]} == {"FTCP", "CDVAE"}
+    assert len(found["problems"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["crystals", "--only", "beauty"], "there is no metric 'beauty'"),
+        (["crystals", "--set", "mp21"], "there is no data set 'mp21'"),
+        (["crystals", "--constraint", "good"], "is no constraint"),
+        (["crystals", "--held-out"], "--held-out needs"),
+        (["crystals", "--data", "absent.csv"], "No such file"),
+        (["empty"], "there is no .cif file"),
+    ],
+)
+def test_evaluate_refuses_before_it_measures(matloop, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    status, _, err = matloop("generators", "evaluate", *words)
+    assert status == 2
+    assert told in err
 
 
 # Doctor

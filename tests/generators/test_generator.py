@@ -19,8 +19,8 @@ from generators.crystals.metrics import evaluate_prior, evaluate_reconstruction,
 from generators.crystals.tokens import Tokens, substitutions, tokenize, untokenize
 from generators.crystals.training import substitute
 from generators.crystals.wyckoff import describe
-from tests.generators.contract import GeneratorContract
 from tests.generators.crystals import crystals, other_view
+from tests.generators.generator_test_case import GeneratorTestCase
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def shipped() -> Generator:
     return load_generator("crystals")
 
 
-class TestCrystalGenerator(GeneratorContract):
+class TestCrystalGenerator(GeneratorTestCase):
     @pytest.fixture
     def generator(self, shipped: Generator) -> Generator:
         return shipped

@@ -46,6 +46,8 @@ def test_errors_widen_what_is_foretold_and_choose_nothing() -> None:
         assert b.prediction["y"][0] == pytest.approx(a.prediction["y"][0], abs=0.02)
         assert b.notes["widened"]["y"] > 1.5 * a.notes["widened"]["y"]
         ratio = b.notes["widened"]["y"] / a.notes["widened"]["y"]
-        assert b.notes["predictive_sd"]["y"] / a.notes["predictive_sd"]["y"] == pytest.approx(ratio, rel=0.05)
+        assert b.notes["predictive_sd"]["y"] / a.notes["predictive_sd"]["y"] == pytest.approx(
+            ratio, rel=0.05
+        )
     with pytest.raises(ValueError, match="errors: wanted the shape"):
         propose(PROBLEM, replace(past, errors=np.zeros((3, 1))), 2, seed=0)

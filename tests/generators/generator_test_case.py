@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from generators import EncodeError, Generator
 
 
-class GeneratorContract:
+class GeneratorTestCase:
     """Subclass with fixtures `generator`, `designs` (distinct) and `foreign` (not encodable)."""
 
     @pytest.fixture
@@ -30,7 +32,7 @@ class GeneratorContract:
         assert generator.name
         assert len(generator.version) >= 12
         assert generator.dim > 0
-        assert generator.card
+        assert json.loads(json.dumps(generator.card)) == generator.card
 
     def test_encode_gives_one_vector_a_design(
         self, generator: Generator, designs: Sequence[Any]
@@ -87,6 +89,23 @@ class GeneratorContract:
     def test_data_that_is_no_design_is_refused(self, generator: Generator) -> None:
         with pytest.raises(ValueError, match="design"):
             generator.from_json({"nonsense": 1})
+
+    def test_moves_and_crosses_are_reproducible(self, generator: Generator) -> None:
+        z = generator.prior(6, seed=4).numpy()
+        step = np.linspace(0.0, 1.0, 6)
+        once, again = (
+            np.stack(
+                [
+                    generator.move(z, step, np.random.default_rng(seed)),
+                    generator.cross(z, z[::-1], np.random.default_rng(seed)),
+                ]
+            )
+            for seed in (1, 1)
+        )
+        assert once.shape == (2, *z.shape)
+        assert np.isfinite(once).all()
+        assert (once == again).all()
+        assert (z == generator.prior(6, seed=4).numpy()).all()  # what was given stays as it is
 
     def test_sample(self, generator: Generator) -> None:
         sampled = generator.sample(5, seed=2)

@@ -1,0 +1,138 @@
+"""Crystals of a file, row by row: one that cannot be read is told of, and the rest goes on."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pymatgen.core import Structure
+
+from generators.crystals.dataset import is_held_out, parse_cif
+
+MOST_ATOMS = 250
+
+
+@dataclass(frozen=True)
+class Row:
+    """A crystal of a file.
+
+    Attributes:
+        number: Its row, from 0.
+        structure: Ordered.
+        columns: What else the file says of it.
+    """
+
+    number: int
+    structure: Structure
+    columns: Mapping[str, Any]
+
+
+def read_rows(path: Path, limit: int | None = None) -> tuple[list[Row], list[str]]:
+    """The crystals of a table, and what is wrong with the others.
+
+    Args:
+        path: A `.csv` or `.csv.gz` with a column `cif`, a `.json.gz` with structures, or a zip of
+            CIFs.
+        limit: Rows to read from the start.
+
+    Returns:
+        The rows, and a line for each that holds no ordered crystal of up to 250 atoms.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is of another kind.
+    """
+    rows, problems = [], []
+    for number, (where, crystal, columns) in enumerate(_raw(path)):
+        if limit is not None and number >= limit:
+            break
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # remarks on the style of a CIF
+                found = parse_cif(crystal) if isinstance(crystal, str) else _from_dict(crystal)
+            check(found)
+        # pymatgen's parsers raise whatever they stumble over.
+        except Exception as error:
+            problems.append(
+                f"{where}: {' '.join(str(error).split())[:160] or type(error).__name__}"
+            )
+            continue
+        rows.append(Row(number, found, columns))
+    return rows, problems
+
+
+def check(structure: Structure) -> None:
+    """Raise ValueError for a crystal that no metric can take."""
+    if not structure.is_ordered:
+        raise ValueError("the crystal has partly occupied sites: only ordered crystals are taken")
+    if len(structure) > MOST_ATOMS:
+        raise ValueError(f"the cell has {len(structure)} atoms: up to {MOST_ATOMS} are taken")
+    if any(not hasattr(s.specie, "Z") or getattr(s.specie, "Z", 0) < 1 for s in structure):
+        raise ValueError("the crystal holds what is no element")
+    structure.remove_oxidation_states()
+
+
+def _from_dict(data: Any) -> Structure:
+    return Structure.from_dict(data)
+
+
+def _raw(path: Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Where, what (CIF text or a structure as data), and the other columns."""
+    if path.name.endswith((".csv", ".csv.gz")):
+        csv.field_size_limit(2**30)
+        plain = path.suffix == ".csv"
+        with path.open("rt", newline="") if plain else gzip.open(path, "rt", newline="") as handle:
+            table = csv.DictReader(handle)
+            if "cif" not in (table.fieldnames or ()):
+                raise ValueError(f"{path}: there is no column `cif`")
+            for i, row in enumerate(table):
+                yield f"{path.name}, row {i + 1}", row.pop("cif") or "", row
+    elif path.name.endswith(".json.gz"):
+        with gzip.open(path, "rt") as handle:
+            data = json.load(handle)
+        if isinstance(data, dict):
+            data = [dict(zip(data["columns"], row, strict=True)) for row in data["data"]]
+        for i, row in enumerate(data):
+            yield f"{path.name}, row {i + 1}", row.pop("structure", None), row
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(n for n in archive.namelist() if n.endswith(".cif")):
+                with io.TextIOWrapper(archive.open(name), errors="replace") as text:
+                    yield f"{path.name}/{name}", text.read(), {"name": name}
+    else:
+        raise ValueError(f"{path}: not a .csv, .csv.gz, .json.gz or .zip of CIFs")
+
+
+def held_out(rows: list[Row], card: Mapping[str, Any], path: Path) -> list[Row]:
+    """The rows that a generator's card says it never saw.
+
+    A card's recipe splits by the hash of the formula, or, where a source says so, of file and row.
+    """
+    share = float(card["recipe"]["held_out"])
+    for source in card["recipe"].get("sources", ()):
+        if path.as_posix().endswith(source["file"]) and source.get("split_by") == "row":
+            return [r for r in rows if is_held_out(f"{source['file']}:{r.number}", share)]
+    return [r for r in rows if is_held_out(r.structure.composition.reduced_formula, share)]
+
+
+def columns_of(card: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """Which columns of a file the heads of a generator predict, by the name of the head.
+
+    As the source of this name in the card's recipe says; of another file, as any source says.
+    """
+    sources = (card.get("recipe") or {}).get("sources", ())
+    own = [s for s in sources if path.as_posix().endswith(s["file"])]
+    found: dict[str, str] = {}
+    for source in own or sources:
+        for head, column in source.get("properties", {}).items():
+            if head not in source.get("logarithm", ()):
+                found.setdefault(head, column)
+    return found

@@ -1,0 +1,24 @@
+"""Files that are either as before or complete."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is at any instant the former one or the new one, complete.
+
+    Raises:
+        OSError: It cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
