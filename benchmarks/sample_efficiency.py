@@ -1,7 +1,8 @@
 """How few evaluations matloop needs on public tables, against Ax, BayBE, a forest and chance.
 
 Every method has its defaults, the same first points, the same batch and the same budget. Each
-replay is kept under the work folder, so an interrupted benchmark goes on where it was.
+replay is kept under the work folder, so an interrupted benchmark goes on where it was. What the
+file of results has of other tables stays in it.
 
     python benchmarks/sample_efficiency.py --seeds 20            # all tables; days on two cores
     python benchmarks/sample_efficiency.py --seeds 2 --budget 25 --only autoam,concrete
@@ -95,7 +96,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("backtests"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    found = {name: run_table(name, arguments) for name in arguments.only}
+    known = json.loads(arguments.out.read_text())["tables"] if arguments.out.exists() else {}
+    found = known | {name: run_table(name, arguments) for name in arguments.only}
     methods = list(dict.fromkeys(m for told in found.values() for m in told["methods"]))
     overall = {
         method: {

@@ -161,7 +161,8 @@ def _keys(model: type[Part], loc: tuple[str | int, ...]) -> list[str]:
         elif step in (fields := _fields(current)):
             kinds = [fields[str(step)], *get_args(fields[str(step)])]
             found = [k for k in kinds if isinstance(k, type) and issubclass(k, Part)]
-            if found and found[0] is kinds[0]:
+            optional = type(None) in kinds
+            if found and (found[0] is kinds[0] or optional):
                 current = found[0]
             elif found:
                 inside = found[0]

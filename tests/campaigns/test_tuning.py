@@ -26,7 +26,7 @@ objectives:
   density: {goal: maximize, unit: g/cm^3}
 constraints: [volume <= 30 angstrom^3]
 evaluate: {with: lab}
-acquisition: thompson
+acquisition: evolution
 budget: {trials: 40, batch: 10}
 fine_tune: {every: %d, method: adapter, steps: 150, device: cpu, floor: %s}
 """
