@@ -212,7 +212,8 @@ def campaign(
 def main() -> None:
     """Print and keep the results; those that are kept are not made anew."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/crystals"))
+    shared = Path(os.environ.get("MATLOOP_SHARED_DATA", "."))
+    parser.add_argument("--data", type=Path, default=shared / "crystals")
     parser.add_argument("--part", choices=("efficiency", "campaign"), required=True)
     parser.add_argument("--arms", default="off,adapter,weighting,full")
     parser.add_argument("--seeds", type=int, default=3)

@@ -28,7 +28,7 @@ constraints: [volume <= 30 angstrom^3]
 evaluate: {with: lab}
 acquisition: evolution
 budget: {trials: 40, batch: 10}
-fine_tune: {every: %d, method: adapter, steps: 150, device: cpu, floor: %s}
+fine_tune: {every: %d, method: adapter, steps: 150, device: cpu, time_limit: %s, floor: {unique: 0}}
 """
 
 
@@ -65,22 +65,22 @@ def told(campaign: Campaign, kind: str) -> list[dict]:
 def test_the_generator_learns_and_the_campaign_goes_on(spec: Path, monkeypatch) -> None:
     db = f"sqlite:///{spec.with_suffix('.db')}"
     base = load_generator("crystals").version
-    spec.write_text(SPEC % (9, "{reconstruction: 1, valid: 1, unique: 1}"))
+    spec.write_text(SPEC % (9, "1 s"))
     campaign = Campaign.create(spec, db)
     answered(campaign, 10)
 
-    # a floor that cannot be held: told, and the parent stays
+    # a limit that cannot be held: told, and the parent stays
     campaign.propose(1)
     (event,) = told(campaign, tuning.KEPT)
-    assert event["how"] == "collapsed"
+    assert event["how"] == "failed"
     assert event["learnt_at"] == 9
-    assert "floor" in kept(event)
+    assert "its limit" in kept(event)
     assert campaign.problem.space.axes[0].generator.version == base
     campaign.propose(1)
     assert len(told(campaign, tuning.KEPT)) == 1  # not again before there are more results
 
-    # the floor may change; what is killed on the way goes on
-    spec.write_text(SPEC % (5, "{reconstruction: 0, valid: 0, unique: 0}"))
+    # the limit may change; what is killed on the way goes on
+    spec.write_text(SPEC % (5, "10 min"))
     campaign = Campaign.create_or_open(spec, db)
     answered(campaign, 6)
     run_job = process.run_job
@@ -115,13 +115,15 @@ def test_the_generator_learns_and_the_campaign_goes_on(spec: Path, monkeypatch) 
     with pytest.raises(MatloopError, match="is absent") as caught:
         _ = Campaign.open("dense", db).problem
     assert "put the file and its card back" in (caught.value.hint or "")
-    spec.write_text((SPEC % (5, "{}")).replace("fine_tune", "# "))
+    spec.write_text((SPEC % (5, "10 min")).replace("fine_tune", "# "))
     assert Campaign.create_or_open(spec, db).problem.space.axes[0].generator.version == base
 
 
 def test_what_a_campaign_seeks_is_what_is_learnt(spec: Path) -> None:
     spec.write_text(
-        (SPEC % (20, "{}")).replace("goal: maximize", "goal: {target: 5, within: 1}, threshold: 3")
+        (SPEC % (20, "10 min")).replace(
+            "goal: maximize", "goal: {target: 5, within: 1}, threshold: 3"
+        )
     )
     assert tuning.aims(load_spec(spec).goals()) == [
         Aim("density", "target", 5.0),
@@ -137,7 +139,7 @@ def test_the_spec_and_the_generators_agree() -> None:
 
 def test_there_must_be_a_generator(tmp_path: Path) -> None:
     path = tmp_path / "no.yaml"
-    path.write_text((SPEC % (20, "{}")).replace("{latent: crystals}", "{range: [0, 1]}"))
+    path.write_text((SPEC % (20, "10 min")).replace("{latent: crystals}", "{range: [0, 1]}"))
     with pytest.raises(InputErrors) as caught:
         load_spec(path)
     assert any("no generator to fine-tune" in p.what for p in caught.value.problems)

@@ -135,6 +135,7 @@ def test_recipes_survive_json(method: str) -> None:
 # learning
 
 
+@pytest.mark.slow
 def test_every_way_makes_a_version_with_a_parent(
     parent: CrystalGenerator, examined: Examined, tmp_path: Path
 ) -> None:
