@@ -83,6 +83,9 @@ def with_earlier(campaign: Campaign, history: History) -> tuple[History, list[st
             source=np.concatenate([source, np.full(n, number)]),
             names=None,
             members=None if history.members is None else [*history.members, *[None] * n],
+            errors=None
+            if history.errors is None
+            else np.vstack([history.errors, np.full_like(earlier.outcomes, np.nan)]),
         )
         number += 1
     return history, notes
