@@ -24,8 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-
+from generators.processes import memory_of
 from loop.evaluators import (
     EvaluationFailed,
     EvaluatorError,
@@ -146,7 +145,7 @@ class _Server:
                     f"stopped after {now - trial.started:.0f} s; the limit is "
                     f"{self.time_limit:g} s",
                 )
-            elif (used := _memory_of(trial.pid)) > self.memory_limit:
+            elif (used := memory_of(trial.pid)) > self.memory_limit:
                 trial.verdict = (
                     "memory",
                     f"stopped at {_size(used)} of memory; the limit is {_size(self.memory_limit)}",
@@ -288,18 +287,6 @@ def _kill(pid: int) -> None:
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it is gone already
             kill(pid, signal.SIGKILL)
-
-
-def _memory_of(pid: int) -> int:
-    """Return the bytes that a process and those it started hold in memory."""
-    total = 0
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-        process = psutil.Process(pid)
-        total = process.memory_info().rss
-        for child in process.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += child.memory_info().rss
-    return total
 
 
 def _crash_text(code: int, log: Path) -> str:

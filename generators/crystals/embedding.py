@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from generators.crystals.identity import identity
+
 if TYPE_CHECKING:
     from chgnet.model.model import CHGNet
     from pymatgen.core import Structure
@@ -50,7 +52,7 @@ class ChgnetEmbedding:
     def __init__(self, generator: Generator, columns: int = 6, device: str = "cpu") -> None:
         self.feature_names = tuple(f"chgnet_{i + 1}" for i in range(columns))
         self._device = device
-        self._seen: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._seen: OrderedDict[bytes, np.ndarray] = OrderedDict()
         drawn = [s for s in generator.sample(_DRAWN, seed=0) if s is not None]
         vectors = self._vectors(drawn)
         self._mean = vectors.mean(axis=0)
@@ -71,7 +73,7 @@ class ChgnetEmbedding:
         return rounded
 
     def _vectors(self, designs: Sequence[Structure]) -> np.ndarray:
-        keys = [hash((s.lattice, tuple(map(tuple, s.frac_coords)), s.formula)) for s in designs]
+        keys = [identity(structure) for structure in designs]
         new = [i for i, key in enumerate(keys) if key not in self._seen]
         vectors = dict(zip(new, self._run([designs[i] for i in new]), strict=True))
         for i in new:

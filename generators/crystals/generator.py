@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from generators.base import EncodeError, Generator
+from generators.crystals.identity import identity
 from generators.crystals.network import CrystalNetwork, Size
 from generators.crystals.symmetry import Array
 from generators.crystals.tokens import (
@@ -29,8 +30,8 @@ from generators.crystals.tokens import (
 )
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
+from generators.files import replace_whole
 from generators.fine_tuning.adapter import FittedAdapter
-from generators.fine_tuning.files import replace_whole
 from generators.fine_tuning.recipe import Examined, Recipe, Runtime
 
 CLOSEST = 0.5  # Angstrom; with the volume the validity rule of Xie et al. (2022)
@@ -197,7 +198,7 @@ class CrystalGenerator(Generator):
         Raises:
             UndescribableError: It is disordered, too large, or holds an element without data.
         """
-        key = _fingerprint(structure)
+        key = identity(structure)
         if key in self._described:
             self._described.move_to_end(key)
             return self._described[key]
@@ -354,14 +355,6 @@ class CrystalGenerator(Generator):
             if len(found) >= n:
                 break
         return found[:n] + [None] * (n - len(found))
-
-
-def _fingerprint(structure: Structure) -> bytes:
-    """Of the exact numbers of an ordered structure, so that a changed structure has another."""
-    digest = hashlib.blake2b(np.ascontiguousarray(structure.lattice.matrix).tobytes())
-    digest.update(np.ascontiguousarray(structure.frac_coords).tobytes())
-    digest.update(",".join(s.species_string for s in structure).encode())
-    return digest.digest()
 
 
 def _descriptors(structure: Structure, atoms: int) -> list[float]:

@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from generators.fine_tuning.files import replace_whole
+from generators.files import replace_whole
 from generators.fine_tuning.recipe import Collapsed, Examined, FineTuneError, Recipe, Runtime
 
 JOB, PROGRESS, RESULT = "job.json", "progress.json", "result.json"

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from generators.fine_tuning.files import replace_whole
+from generators.files import replace_whole
 from generators.fine_tuning.recipe import FineTuneError, Runtime
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -16,11 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from generators.files import replace_whole
 from generators.fine_tuning.child import JOB, PROGRESS, RESULT
-from generators.fine_tuning.files import replace_whole
 from generators.fine_tuning.recipe import Examined, Recipe, Runtime
+from generators.processes import memory_of
 
 LOG = "log"
 _POLL = 0.2
@@ -144,24 +143,13 @@ def _watch(
         taken = time.monotonic() - started
         if taken > time_limit:
             return f"it was stopped after {taken:.0f} s, its limit"
-        used = _memory(child.pid)
+        used = memory_of(child.pid)
         if used > memory_limit:
             return f"it was stopped at {used / 2**30:.2f} GiB of memory, over its limit"
         progress = _read(folder / PROGRESS)
         if on_progress is not None and progress is not None and progress != shown:
             shown = progress
             on_progress(progress)
-
-
-def _memory(pid: int) -> int:
-    total = 0
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        total = process.memory_info().rss
-        for one in process.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                total += one.memory_info().rss
-    return total
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import multiprocessing
 import os
 import zipfile
@@ -13,6 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
+
+from generators.crystals.identity import identity
+from generators.files import cache_folder, replace_whole
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,16 +44,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def identity(structure: Structure) -> bytes:
-    """32 hexadecimal characters of the exact numbers and elements of an ordered structure."""
-    import hashlib
-
-    digest = hashlib.blake2b(structure.lattice.matrix.tobytes(), digest_size=16)
-    digest.update(np.ascontiguousarray(structure.frac_coords).tobytes())
-    digest.update(",".join(s.species_string for s in structure).encode())
-    return digest.hexdigest().encode()
-
-
 def cached(
     name: str,
     function: Callable[[Structure], NDArray[np.float64]],
@@ -69,7 +63,7 @@ def cached(
         width: Of a row.
         workers: Processes.
     """
-    path = _folder() / "crystals" / f"{name}.npz"
+    path = cache_folder() / "crystals" / f"{name}.npz"
     known = _read(path, width)
     keys = [identity(s) for s in structures]
     todo = {k: s for k, s in zip(keys, structures, strict=True) if k not in known}
@@ -81,13 +75,6 @@ def cached(
         with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
             _write(path, {**_read(path, width), **known})
     return np.array([known[k] for k in keys], dtype=float).reshape(len(keys), width)
-
-
-def _folder() -> Path:
-    if given := os.environ.get("MATLOOP_CACHE"):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "matloop"
 
 
 def _read(path: Path, width: int) -> dict[bytes, Any]:
@@ -104,14 +91,7 @@ def _read(path: Path, width: int) -> dict[bytes, Any]:
 
 
 def _write(path: Path, known: dict[bytes, Any]) -> None:
+    content = io.BytesIO()
+    np.savez(content, keys=np.array(list(known), dtype="S32"), rows=np.array(list(known.values())))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(
-                file, keys=np.array(list(known), dtype="S32"), rows=np.array(list(known.values()))
-            )
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    replace_whole(path, content.getvalue())

@@ -22,3 +22,12 @@ def replace_whole(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def cache_folder() -> Path:
+    """The folder of the user's cache: MATLOOP_CACHE, or matloop in the system's cache."""
+    given = os.environ.get("MATLOOP_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "matloop"
