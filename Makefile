@@ -9,6 +9,7 @@
 # TORCH_INDEX=URL   where to take torch from, for instance https://download.pytorch.org/whl/cpu
 # RUN_ARGS="..."    more arguments for `matloop run`, for instance "--budget 8"
 # TEST_ARGS="..."   more arguments for pytest, for instance "-k store"
+# JOBS=N            tests at a time; else as many as there are cores, four at most
 
 PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),$(shell command -v python3 2>/dev/null),python3)
 VENV := .venv
@@ -24,6 +25,8 @@ DB := sqlite:///$(RUN_DIR)/matloop.db
 REPORT := $(RUN_DIR)/report.html
 RUN_ARGS ?=
 TEST_ARGS ?=
+CORES := $(or $(shell getconf _NPROCESSORS_ONLN 2>/dev/null),2)
+JOBS ?= $(shell test $(CORES) -lt 4 && echo $(CORES) || echo 4)
 
 # Two trials at a time on two cores: more threads in each would only wait for each other.
 export OMP_NUM_THREADS ?= 1
@@ -42,7 +45,7 @@ run: $(VENV)/installed
 	@echo "The report: $(abspath $(REPORT))"
 
 test: lint
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TEST_ARGS)
 
 quick: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)

@@ -15,7 +15,6 @@ from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from pydantic import ValidationError
 from sqlalchemy import func, select
@@ -26,6 +25,7 @@ from campaigns.errors import MatloopError, UsageError
 from campaigns.ingestion import Summary, already_in, content_key, take_in
 from campaigns.store import Store
 from campaigns.store.models import (
+    FAILED,
     STATUSES,
     Artifact,
     CampaignRow,
@@ -83,6 +83,12 @@ class Campaign:
 
     def __repr__(self) -> str:
         return f"Campaign({self.name!r}, db={self.store.where!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from campaigns.notebook import summary_html
+
+        return summary_html(self)
 
     def __enter__(self) -> Campaign:
         return self
@@ -203,10 +209,7 @@ class Campaign:
         with store.write() as session:
             row = session.scalar(select(CampaignRow).where(CampaignRow.name == spec.campaign))
             if row is None:
-                row = CampaignRow(
-                    name=spec.campaign, token=uuid4().hex, spec_text=text, spec=stored,
-                    spec_hash=_hash(strict_json(stored)),
-                )  # fmt: skip
+                row = CampaignRow.of(stored, text)
                 session.add(row)
                 session.flush()
                 record(session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash)
@@ -275,7 +278,11 @@ class Campaign:
             return [records.trial_dict(t) for t in trials if t.index in new]
 
     def _propose(
-        self, n: int, left: Left | None = None, computing: Callable[[], Any] | None = None
+        self,
+        n: int,
+        left: Left | None = None,
+        computing: Callable[[], Any] | None = None,
+        also: Callable[[Session, list[int]], None] | None = None,
     ) -> list[int]:
         """Propose and store n trials; the caller holds the runner's lock.
 
@@ -284,6 +291,7 @@ class Campaign:
             left: Of the budget.
             computing: Makes a context for the long computation, in which the runner lets itself be
                 interrupted.
+            also: Called with the new trials in the transaction that stores them.
         """
         from contextlib import nullcontext
 
@@ -308,7 +316,7 @@ class Campaign:
                 unchanged="the campaign",
                 hint="loosen `screen`, widen the space, or stop here",
             )
-        return self._keep(proposal, count, seed)
+        return self._keep(proposal, count, seed, also)
 
     def _history(self) -> tuple[History, int, dict[str, Any] | None]:
         """All that was tried, at every fidelity; the number of trials; a warm start."""
@@ -339,7 +347,7 @@ class Campaign:
             ),
             outcomes=means,
             sem=sems,
-            failed=np.array([t.status == "failed" for t in known], dtype=bool),
+            failed=np.array([t.status in FAILED for t in known], dtype=bool),
             pending=[self.design(t.design) for t in pending],
             members=[_member(t) for t in known],
             errors=_errors(known, self.problem.metrics, means),
@@ -381,7 +389,13 @@ class Campaign:
                 return bool(fit.created > time)
         return True
 
-    def _keep(self, proposal: Proposal, count: int, seed: int) -> list[int]:
+    def _keep(
+        self,
+        proposal: Proposal,
+        count: int,
+        seed: int,
+        also: Callable[[Session, list[int]], None] | None = None,
+    ) -> list[int]:
         """Store a proposal: the fit, the trials and the event, in one transaction."""
         versions = _generators(self.problem, tuning.ancestors(self))
         software = software_versions()
@@ -389,7 +403,7 @@ class Campaign:
         with self._change() as session:
             present = session.scalar(select(func.count()).where(Trial.campaign_id == self._row.id))
             if present != count:
-                raise MatloopError(
+                raise Changed(
                     "the campaign changed while a proposal was made",
                     where=self.name,
                     why=f"it had {count} trials and now has {present}",
@@ -407,6 +421,7 @@ class Campaign:
                 session.flush()
                 fit_id = fit.id
             generator_id = _keep_generators(session, versions)
+            content = []
             for offset, candidate in enumerate(proposal.candidates):
                 trial = Trial(
                     campaign_id=self._row.id,
@@ -421,11 +436,19 @@ class Campaign:
                 )
                 session.add(trial)
                 new.append(trial.index)
+                content.append(
+                    {
+                        "trial": trial.index, "design": trial.design, "fidelity": trial.fidelity,
+                        "provenance": trial.provenance,
+                    }
+                )  # fmt: skip
             record(
                 session, self._row.id, "trials_proposed", trials=new, seed=seed,
                 methods=sorted({c.method for c in proposal.candidates}),
-                surrogate_fit=fit_id, notes=list(proposal.notes),
+                surrogate_fit=fit_id, notes=list(proposal.notes), content=content,
             )  # fmt: skip
+            if also is not None:
+                also(session, new)
         return new
 
     def _provenance(
@@ -664,11 +687,12 @@ class Campaign:
         with self.store.read() as session:
             return [records.event_dict(e) for e in reversed(session.scalars(query).all())]
 
-    def status(self, budget: int | None = None) -> dict[str, Any]:
+    def status(self, budget: int | None = None, *, cheap: bool = False) -> dict[str, Any]:
         """Where the campaign stands, as JSON.
 
         Args:
             budget: The budget to report against; default: the spec's.
+            cheap: Without what must import torch: the hypervolume of three objectives or more.
 
         Returns:
             campaign, database, created, budget, counts (by status), counted (trials that the budget
@@ -695,6 +719,7 @@ class Campaign:
                     "trial": trials[at].index,
                 }
         several = len(self.goals.objectives) > 1 and bool(usable.any())
+        several &= not cheap or len(self.goals.objectives) == 2
         by_status = {status: sum(t.status == status for t in trials) for status in STATUSES}
         return {
             "campaign": self.name,
@@ -702,7 +727,7 @@ class Campaign:
             "created": self._row.created.isoformat(),
             "budget": self.spec.budget.trials if budget is None else budget,
             "counts": by_status,
-            "counted": len(trials) - by_status["abandoned"],
+            "counted": sum(map(fidelities.budgeted, trials)),
             "cost": fidelities.cost_status(self.spec, trials),
             "best": best,
             "hypervolume": float(hypervolume(self.goals, means)) if several else None,
@@ -800,15 +825,7 @@ class Campaign:
         return fidelities.left(self.spec, self._trials(), trials)
 
     def _counted(self) -> int:
-        with self.store.read() as session:
-            return (
-                session.scalar(
-                    select(func.count()).where(
-                        Trial.campaign_id == self._row.id, Trial.status != "abandoned"
-                    )
-                )
-                or 0
-            )
+        return sum(map(fidelities.budgeted, self._trials()))
 
     # Telling
 
@@ -830,6 +847,10 @@ class Campaign:
     def _narrate(self, kind: str, **payload: Any) -> None:
         """Tell the listener of something that the store does not keep: nothing changes."""
         self._tell({"id": None, "time": utc_now().isoformat(), "kind": kind, "payload": payload})
+
+
+class Changed(MatloopError):
+    """Trials were added while a proposal was made; made again, it will know them."""
 
 
 class NoDesign(MatloopError):

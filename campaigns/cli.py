@@ -17,16 +17,23 @@ import typer
 from campaigns import __version__
 from campaigns.cli_backtest import backtest
 from campaigns.cli_campaigns import export, ingest, propose, run, status
+from campaigns.cli_dashboard import dashboard
 from campaigns.cli_doctor import doctor
 from campaigns.cli_explain import explain
 from campaigns.cli_generators import generators
+from campaigns.cli_keep import backup, replay, restore
 from campaigns.cli_options import Json, UnusedDb, flow
 from campaigns.cli_output import begin, current
+from campaigns.cli_predict import predict
 from campaigns.cli_prefer import prefer
+from campaigns.cli_serve import serve, token
 from campaigns.cli_tuning import tune
+from campaigns.cli_watch import watch
+from campaigns.cli_worker import worker
 from campaigns.errors import MatloopError, UsageError
 
 START, GO, LOOK = "Begin", "A campaign", "Look and check"
+TOGETHER = "With others"
 
 app = typer.Typer(
     name="matloop",
@@ -119,12 +126,22 @@ def validate(
 
 for command in (run, propose, explain, ingest, prefer, status, export):
     app.command(rich_help_panel=GO)(command)
+app.command(rich_help_panel=TOGETHER)(serve)
+app.command(rich_help_panel=LOOK)(backup)
+app.command(rich_help_panel=LOOK)(restore)
+app.command(rich_help_panel=LOOK)(replay)
+app.command(rich_help_panel=TOGETHER)(worker)
+app.command(rich_help_panel=TOGETHER)(watch)
+app.add_typer(token, name="token", rich_help_panel=TOGETHER)
 generators.command()(tune)
 app.add_typer(generators, rich_help_panel=LOOK)
+app.command(rich_help_panel=LOOK)(predict)
 app.command(rich_help_panel=LOOK)(backtest)
+app.command(rich_help_panel=LOOK)(dashboard)
 app.command(rich_help_panel=LOOK)(doctor)
 flow(app)
 flow(generators)
+flow(token)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

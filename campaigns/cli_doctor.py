@@ -34,7 +34,9 @@ Verdict = Literal["ok", "broken", "absent"]
 _MODULES = {"ax-platform": "ax", "ruamel-yaml": "ruamel.yaml", "scikit-learn": "sklearn"}
 _OPTIONAL = {
     "psycopg": ("psycopg", "lab", "campaigns in PostgreSQL"),
-    "atomate2": ("atomate2", "dft", "DFT workflows"),
+    "gpaw": ("gpaw", "dft", "DFT"),
+    "sevenn": ("sevenn", "sevennet", "the potential SevenNet"),
+    "atomate2": ("atomate2", "workflows", "DFT workflows"),
     "dask-jobqueue": ("dask_jobqueue", "cluster", "workers on a cluster"),
     "baybe": ("baybe", "benchmarks", "comparison with BayBE"),
     "bofire": ("bofire", "benchmarks", "comparison with BoFire"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from campaigns.cli_conditions import conditions_of, draw
 from campaigns.cli_options import Json, UnusedDb
 from campaigns.cli_output import Output, begin
 from campaigns.errors import MatloopError, UsageError, did_you_mean, quoted
@@ -102,6 +103,14 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, metavar="N", help="The same seed, the same draws.")
     ] = 0,
+    conditions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="What is asked of each sample, as in `generators sample`.",
+            show_default=False,
+        ),
+    ] = None,
     db: UnusedDb = None,
     json: Json = False,
 ) -> None:
@@ -114,6 +123,7 @@ def evaluate(
     """
     out = begin("generators evaluate", json)
     folder = _folder(name)
+    asked = conditions_of(conditions, None)
     groups = _groups(only)
     if data_set is not None and data_set not in _SETS:
         raise UsageError(f"there is no data set {quoted(data_set)}", where="--set",
@@ -143,7 +153,9 @@ def evaluate(
         told["version"] = plan.generator.version
         _choose(plan, plan.generator, data, held_out)
         out.note(f"drawing {samples} samples")
-        plan.samples = plan.generator.sample(samples, seed=seed)
+        plan.samples, met = draw(plan.generator, samples, seed, asked)
+        if asked:
+            told |= {"conditions": asked, "met": met}
     if limit is not None:
         plan.data = plan.data[:limit]
     if "stability" in groups:

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from campaigns import cli_conditions
 from campaigns.cli_evaluate import evaluate
 from campaigns.cli_options import Json, UnusedDb
 from campaigns.cli_output import Output, begin
+from campaigns.cli_predict import Where, draw_where
 from campaigns.errors import MatloopError, UsageError, did_you_mean, quoted
 from campaigns.tuning_words import of_card
 
@@ -91,13 +93,37 @@ def sample(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Write them here as CIF.", show_default=False),
     ] = None,
+    conditions: cli_conditions.Conditions = None,
+    composition: cli_conditions.Composition = None,
+    system: cli_conditions.System = None,
+    elements: cli_conditions.Elements = None,
+    contains: cli_conditions.Contains = None,
+    space_group: cli_conditions.SpaceGroup = None,
+    crystal_system: cli_conditions.CrystalSystem = None,
+    atoms: cli_conditions.Atoms = None,
+    max_atoms: cli_conditions.MaxAtoms = None,
+    property_: cli_conditions.Property = None,
+    source: cli_conditions.Source = None,
+    guidance: cli_conditions.Guidance = None,
+    where: Where = None,
     db: UnusedDb = None,
     json: Json = False,
 ) -> None:
-    """Draw designs from a generator's prior."""
+    """Draw designs from a generator's prior: any, or those that meet conditions.
+
+    Composition, elements, symmetry and size are met by everything that is returned; properties are
+    leaned to, and with --where drawn anew until predictors agree. What an adapter follows is
+    asked for as `--conditions '{"density": 3}'`.
+    """
     out = begin("generators sample", json)
+    asked = cli_conditions.conditions_of(
+        conditions, property_, composition=composition, chemical_system=system,
+        elements=elements, contains=contains, space_group=space_group,
+        crystal_system=crystal_system, atoms=atoms, max_atoms=max_atoms, source=source,
+        guidance=guidance,
+    )  # fmt: skip
     from campaigns.spec_environment import load_latent
-    from campaigns.write_file import make_folder, write_whole
+    from campaigns.write_file import make_folder
 
     if folder is not None:
         make_folder(folder)
@@ -105,27 +131,24 @@ def sample(
     generator = load_latent(name)
     if name.endswith(_RECIPE):
         _tell_refused(out, generator.card["data"].get("refused", []))
-    told: list[dict[str, Any]] = []
-    for i, design in enumerate(generator.sample(n, seed=seed)):
-        if design is None:
-            continue
-        as_data = generator.to_json(design)
-        one: dict[str, Any] = {"name": generator.describe(design)}
-        if folder is None:
-            one["design"] = as_data
-        else:
-            text, ending = (as_data["cif"], "cif") if "cif" in as_data else (_text(as_data), "json")
-            file = folder / f"{generator.name}-{seed}-{i}.{ending}"
-            one["file"] = str(write_whole(file, text))
-        told.append(one)
-    lines = [f"{one['name']}  {one.get('file', '')}".rstrip() for one in told]
-    if len(told) < n:
-        lines.append(f"{n - len(told)} of {n} draws gave no valid design")
-    data = {"generator": generator.name, "version": generator.version, "seed": seed, "asked": n}
-    out.result({**data, "designs": told}, *lines)
+    if where:
+        designs, met = draw_where(
+            lambda k: cli_conditions.draw(generator, n, k, asked)[0], n, seed, where
+        )
+    else:
+        designs, met = cli_conditions.draw(generator, n, seed, asked)
+    found = sum(d is not None for d in designs)
+    lines = [met] if met else []
+    if found < n and not met:
+        lines.append(f"{n - found} of {n} draws gave no valid design")
+    data = {"asked": n, **({"conditions": asked} if asked else {})}
+    if where:
+        data["where"] = where
+    cli_conditions.tell(out, generator, designs, folder, seed, data, lines)
 
 
 generators.command()(evaluate)
+generators.command()(cli_conditions.complete)
 
 
 @generators.command()
@@ -178,6 +201,62 @@ def train(
         f"wrote {written}, and {written.with_suffix('.json').name} beside it",
         *_lines(card.get("metrics", {}), "  "),
         f"next: in a spec, space: {{crystal: {{latent: {written}}}}}",
+    )
+
+
+@generators.command("fit-prior")
+def fit_prior(
+    name: Name,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="DIR", help="The folder of its recipe's data.", show_default=False
+        ),
+    ],
+    path: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="PATH", help="The .safetensors file to write.", show_default=False
+        ),
+    ],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The recipe whose part `prior` is used.", show_default="its own"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or mps.")] = "cpu",
+    db: UnusedDb = None,
+    json: Json = False,
+) -> None:
+    """Learn where a trained generator's designs are, so that it draws them and takes conditions.
+
+    The network stays as it is; the learnt prior goes beside it, as another version.
+    """
+    out = begin("generators fit-prior", json)
+    from campaigns.write_file import check_writable, make_folder
+
+    if path.suffix != ".safetensors":
+        raise UsageError("weights are a .safetensors file", where=f"--out {path}",
+                         hint=f"--out {path.with_suffix('.safetensors')}")  # fmt: skip
+    check_writable(path)
+    make_folder(path.parent)
+    _check_name(name)
+
+    def on_epoch(epoch: int, losses: dict[str, float]) -> None:
+        out.note(f"{500 * epoch} steps: " + ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
+
+    with _explained(name):
+        from generators import WEIGHTS, trained_names
+        from generators.training import refit_prior
+
+        weights = WEIGHTS / f"{name}.safetensors" if name in trained_names() else Path(name)
+        written = refit_prior(weights, data, path, recipe, device, on_epoch)
+    card = _card(str(written))
+    out.result(
+        {"weights": str(written), **_summary(card), "prior": card["prior"]},
+        f"wrote {written}, and {written.with_suffix('.json').name} beside it",
+        *_lines(card["metrics"].get("prior", {}), "  "),
     )
 
 
@@ -266,10 +345,6 @@ def _explained(name: str) -> Iterator[None]:
         raise UsageError(str(error.strerror or error), where=str(error.filename or name)) from error
     except (OSError, ValueError, KeyError) as error:
         raise MatloopError(" ".join(str(error).split()), where=name) from error
-
-
-def _text(data: dict[str, Any]) -> str:
-    return json_format.dumps(data, ensure_ascii=False) + "\n"
 
 
 def _lines(values: dict[str, Any], indent: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns.cli_output import Output
 from campaigns.cli_tables import best, counted, number, plural, table, titled
+from campaigns.statuses import FAILED
 from campaigns.tuning_words import kept, tuned
 
 if TYPE_CHECKING:
@@ -171,8 +172,9 @@ class Progress:
 
     def _failed(self, payload: Mapping[str, Any]) -> list[str]:
         row = self._row(payload["trial"])
-        row.status, row.since, row.told = "failed", None, payload["reason"] or ""
-        return [f"trial {payload['trial']} failed: {payload['reason']}"]
+        how = "infeasible" if payload.get("how") == "infeasible" else "failed"
+        row.status, row.since, row.told = how, None, payload["reason"] or ""
+        return [f"trial {payload['trial']} {how}: {payload['reason']}"]
 
     def _reset(self, payload: Mapping[str, Any]) -> list[str]:
         row = self._row(payload["trial"])
@@ -208,7 +210,8 @@ class Progress:
         title = self._campaign.name
         made = table("trial", "design", "status", *metrics, "", numeric=["trial", *metrics],
                      title=title)  # fmt: skip
-        colours = {"running": "cyan", "completed": "green", "failed": "red", "abandoned": "dim"}
+        colours = {"running": "cyan", "completed": "green", "abandoned": "dim"}
+        colours |= dict.fromkeys(FAILED, "red")
         # A copy, since this is drawn in another thread than events come in.
         for index, row in list(self._rows.items())[-most:]:
             made.add_row(
@@ -225,7 +228,7 @@ class Progress:
         from rich.table import Table
 
         now = [row.status for row in list(self._rows.values())]
-        running, done = now.count("running"), now.count("completed") + now.count("failed")
+        running, done = now.count("running"), sum(map(now.count, ("completed", *FAILED)))
         doing = [self._doing] if self._doing else []
         doing += [f"{running} running"] if running else []
         line = Table.grid(padding=(0, 2))

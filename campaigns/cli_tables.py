@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from campaigns.spec_models import MOST_TRIALS
+from campaigns.statuses import FAILED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,9 +100,10 @@ def campaign_parts(
         parts.append("best: no trial meets all constraints yet")
     if status["front"]:
         parts.append(front_table(trials.loc[status["front"]], spec.metric_units()))
-    failed = trials[trials["status"] == "failed"]
+    failed = trials[trials["status"].isin(FAILED)]
     for index, trial in failed.tail(_MOST_FAILURES).iterrows():
-        parts.append(f"failed: trial {index}, {trial['name']}: {trial['failure'] or 'no reason'}")
+        reason = trial["failure"] or "no reason"
+        parts.append(f"{trial['status']}: trial {index}, {trial['name']}: {reason}")
     if len(failed) > _MOST_FAILURES:
         parts.append(f"        and {len(failed) - _MOST_FAILURES} before")
     return parts
@@ -150,7 +152,7 @@ def campaigns_table(campaigns: Sequence[tuple[Mapping[str, Any], Spec]]) -> Tabl
         counts = status["counts"]
         made.add_row(
             status["campaign"], f"{status['counted']} of {status['budget']}",
-            str(counts["completed"]), str(counts["failed"]), best(status, spec),
+            str(counts["completed"]), str(sum(counts[s] for s in FAILED)), best(status, spec),
         )  # fmt: skip
     return made
 
@@ -168,7 +170,7 @@ def _unit(unit: str) -> str:
 
 def failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
     """Failed trials and why, as JSON."""
-    failed = trials[trials["status"] == "failed"]
+    failed = trials[trials["status"].isin(FAILED)]
     return [
         {"trial": int(str(index)), "name": trial["name"], "reason": trial["failure"]}
         for index, trial in failed.iterrows()

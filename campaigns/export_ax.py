@@ -26,6 +26,7 @@ from campaigns.errors import MatloopError
 from campaigns.fidelities import counting
 from campaigns.spec_axes import CompositionAxis, LatentAxis, PoolAxis, RangeAxis
 from campaigns.spec_changes import in_space
+from campaigns.statuses import FAILED
 
 if TYPE_CHECKING:
     from ax.api.client import Client
@@ -44,7 +45,7 @@ def ax_snapshot(campaign: Campaign) -> dict[str, Any]:
     Raises:
         MatloopError: A latent vector is not known, and its generator cannot be loaded.
     """
-    with _quiet():
+    with quiet():
         return ax_client(campaign)._to_json_snapshot()
 
 
@@ -319,7 +320,7 @@ def _add(
         new.mark_abandoned(reason=trial["failure"])
     elif status != "candidate":
         new.mark_running(no_runner_required=True)
-        if status == "failed":
+        if status in FAILED:
             new.mark_failed(reason=trial["failure"])
         elif status == "completed":
             client.complete_trial(new.index, _data(problem, trial["observations"]))
@@ -345,7 +346,7 @@ def _data(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Ax from telling of every trial, and of its own old module paths."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from campaigns import records
 from campaigns.spec_changes import completed
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
     from campaigns.spec import Spec
     from loop.fidelities import Fidelity, Left
+
+
+HISTORY: Final = "history"
+"""How a trial is said to be chosen that was measured before the campaign heard of it."""
+
+
+def budgeted(trial: Trial) -> bool:
+    """Whether a trial is paid for by the campaign's budget."""
+    return trial.status != "abandoned" and trial.provenance.get("method") != HISTORY
 
 
 def source_of(spec: Spec, trial: Trial) -> int:
@@ -50,10 +59,10 @@ def outcomes_that_count(spec: Spec, trials: Sequence[Trial], metrics: Sequence[s
 
 
 def spent(spec: Spec, trials: Sequence[Trial]) -> float | None:
-    """What the trials that are not abandoned cost, or will; None where nothing is said of costs."""
+    """What the budgeted trials cost, or will; None where nothing is said of costs."""
     if spec.loop_fidelities is None:
         return None
-    found = [fidelity_of(spec, t) for t in trials if t.status != "abandoned"]
+    found = [fidelity_of(spec, t) for t in trials if budgeted(t)]
     return sum(f.cost for f in found if f is not None)
 
 
@@ -64,7 +73,7 @@ def left(spec: Spec, trials: Sequence[Trial], budget: int) -> Left:
     cost = None
     if spec.cost_budget is not None:
         cost = spec.cost_budget - (spent(spec, trials) or 0.0)
-    return Left(budget - sum(t.status != "abandoned" for t in trials), cost)
+    return Left(budget - sum(map(budgeted, trials)), cost)
 
 
 def pays(spec: Spec, rest: Left) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from campaigns.csv_cells import neutral
 from campaigns.errors import MatloopError, UsageError
 from campaigns.results_columns import Known, header, with_unit
 from campaigns.spec_changes import completed
@@ -143,7 +144,7 @@ def _table(spec: Spec, trials: Sequence[Mapping[str, Any]]) -> str:
     lines.writerow(["trial", *(["fidelity"] if named else []), *names, *results])
     for trial in trials:
         values = (column.values.get(trial["trial"]) for column in known.values())
-        shown = [f"{v:.7g}" if isinstance(v, float) else v for v in values]
+        shown = [f"{v:.7g}" if isinstance(v, float) else neutral(v) for v in values]
         fidelity = [trial["fidelity"]] if named else []
         lines.writerow([trial["trial"], *fidelity, *shown, *("" for _ in results)])
     return text.getvalue()

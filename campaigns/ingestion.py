@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import records, units
 from campaigns.errors import InputErrors, Problem
-from campaigns.store.models import Artifact, Event, IngestedFile, Observation, Trial
+from campaigns.store.models import FAILED, Artifact, Event, IngestedFile, Observation, Trial
 from campaigns.store.store import record
 
 if TYPE_CHECKING:
@@ -85,8 +85,22 @@ def observe(
     sem: float | None,
     unit: str,
     source: str,
+    *,
+    raw: tuple[float, str] | None = None,
+    external_id: str | None = None,
 ) -> str:
     """Write one observation unless the store has it.
+
+    Args:
+        session: Of the transaction.
+        trial: What was measured.
+        metric: Of it.
+        mean: In `unit`.
+        sem: The standard error of the mean, in `unit`; None = not known.
+        unit: The campaign's.
+        source: Who says so.
+        raw: The value and the unit as they were told, where that was another unit.
+        external_id: By which the source knows it.
 
     Returns:
         ``added``, ``corrected`` (it supersedes another value) or ``repeated`` (nothing was
@@ -103,7 +117,8 @@ def observe(
     trial.observations.append(
         Observation(
             metric=metric, mean=mean, sem=sem, unit=unit, source=source, fidelity=trial.fidelity,
-            supersedes_id=before.id if before else None,
+            supersedes_id=before.id if before else None, external_id=external_id,
+            **({} if raw is None or raw[1] == unit else {"raw_value": raw[0], "raw_unit": raw[1]}),
         )
     )  # fmt: skip
     session.flush()
@@ -157,20 +172,23 @@ def take_in(
             )  # fmt: skip
             trial.fidelity = reading.fidelity
         if reading.mean is None:
-            if trial.status == "failed":
+            if trial.status == reading.status:
                 summary.repeated += 1
                 continue
-            trial.move("failed", failure=reading.reason or "no reason was given")
+            trial.move(reading.status, failure=reading.reason or "no reason was given")
             summary.failed.append(trial.index)
             record(
                 session, campaign_id, "trial_failed", trial=trial.index, attempt=trial.attempt,
-                source=name, reason=trial.failure,
+                source=name, reason=trial.failure, how=reading.status,
             )  # fmt: skip
             continue
         unit = metric_units[reading.metric]
         mean = units.convert(reading.mean, reading.unit, unit)
         sem = None if reading.sem is None else units.convert_spread(reading.sem, reading.unit, unit)
-        done = observe(session, trial, reading.metric, mean, sem, unit, reading.source or name)
+        done = observe(
+            session, trial, reading.metric, mean, sem, unit, reading.source or name,
+            raw=(reading.mean, reading.unit),
+        )  # fmt: skip
         setattr(summary, done, getattr(summary, done) + 1)
         if done != "repeated":
             touched.setdefault(trial.index, []).append(reading.metric)
@@ -220,7 +238,7 @@ def _check(
             problems.append(Problem(where, f"there is no trial {reading.trial}"))
         elif trial.status == "abandoned":
             problems.append(Problem(where, "the trial is abandoned", "leave its row out"))
-        elif reading.status == "failed" and trial.status == "completed":
+        elif reading.status in FAILED and trial.status == "completed":
             problems.append(
                 Problem(where, "the trial is completed: it cannot fail any more",
                         "correct its values, or give it up in Python: "
@@ -232,7 +250,7 @@ def _check(
             problems.append(Problem(where, what, hint))
         if reading.mean is not None:
             problems += _check_value(reading, reading.mean, metric_units, where)
-        elif reading.status != "failed":
+        elif reading.status not in FAILED:
             problems.append(Problem(where, "it is completed, and yet it has no value"))
     for index, said in answers.items():
         if len(said) > 1:
@@ -247,7 +265,7 @@ def _contradicts(reading: Reading, trial: Trial) -> bool:
     """Whether a reading is of another fidelity than what the store has of its trial."""
     if reading.fidelity is None or reading.fidelity == trial.fidelity:
         return False
-    return bool(trial.observations) or trial.status == "failed"
+    return bool(trial.observations) or trial.status in FAILED
 
 
 def _check_value(

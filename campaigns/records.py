@@ -78,12 +78,12 @@ def trial_dict(trial: Trial) -> dict[str, Any]:
 
 
 def event_dict(event: Event) -> dict[str, Any]:
-    """An event as strict JSON."""
+    """An event as strict JSON, without the whole trials that some keep for `matloop replay`."""
     return {
         "id": event.id,
         "time": event.time.isoformat(),
         "kind": event.kind,
-        "payload": event.payload,
+        "payload": {k: v for k, v in event.payload.items() if k != "content"},
     }
 
 

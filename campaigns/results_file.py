@@ -22,16 +22,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from campaigns import units as unit_tools
+from campaigns.csv_cells import original
 from campaigns.errors import InputErrors, Problem, did_you_mean, quoted
 from campaigns.results_columns import Column, Known
 from campaigns.results_rows import MOST_PROBLEMS, Sheet
 from campaigns.spec_fidelity import no_such_fidelity
+from campaigns.statuses import FAILED
 from campaigns.text_file import read_text
 
 MOST_BYTES = 20 * 2**20
 UNCHANGED = "the campaign: nothing was taken in"
 
-Status = Literal["completed", "failed"]
+Status = Literal["completed", "failed", "infeasible"]
 
 _NOT_NUMBERS = ("nan", "n/a", "na", "none", "null", "inf", "-inf", "failed", "error", "-", "?")
 _NOT_A_NUMBER = (
@@ -130,7 +132,8 @@ def _agree(said: Any, wanted: Any) -> bool:
         except (ValueError, TypeError):
             return False
         return math.isclose(number, wanted, rel_tol=1e-3, abs_tol=1e-12)
-    return " ".join(str(said).split()) == " ".join(str(wanted).split())
+    words = original(said) if isinstance(said, str) else str(said)
+    return " ".join(words.split()) == " ".join(str(wanted).split())
 
 
 class _Reader:
@@ -157,7 +160,7 @@ class _Reader:
         cif = self._cif(plain.get("cif"), row)
         fidelity = self._fidelity(plain.get("fidelity"), row)
         values: list[tuple[str, float | None, float | None]] = list(self._values(cells, row))
-        if status == "failed":
+        if status in FAILED:
             values = [("", None, None)]
         if trial is None or status is None:
             return
@@ -272,15 +275,15 @@ class _Reader:
     def _status(self, plain: Mapping[str, Any], measured: bool, row: int) -> Status | None:
         given = plain.get("status")
         status = str(given).strip().lower() if given is not None else "completed"
-        if status == "failed":
+        if status in FAILED:
             if measured:
                 hint = "empty the values, or say completed"
                 what = "the trial failed, and yet it has values"
                 self.sheet.wrong(what, hint, row=row, column="status")
-            return "failed"
+            return "failed" if status == "failed" else "infeasible"
         if status != "completed":
             what = f"{quoted(given)} is not the status of a result"
-            hints = did_you_mean(status, ("completed", "failed"))
+            hints = did_you_mean(status, ("completed", "failed", "infeasible"))
             self.sheet.wrong(what, hints, row=row, column="status")
             return None
         if given is not None and not measured:

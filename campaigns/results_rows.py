@@ -98,6 +98,20 @@ def _csv_rows(sheet: Sheet, text: str) -> Iterator[Row]:
         sheet.wrong(f"the file is not CSV: {error}", "is a quote left open?", row=row + 1)
 
 
+def csv_lines(text: str) -> tuple[str, list[list[str]]]:
+    """The separator of a CSV file, and its rows as errors count them, from 1.
+
+    Raises:
+        csv.Error: It is not CSV.
+    """
+    first, _, rest = text.lstrip("\r\n").partition("\n")
+    if first.strip("\r").lower() in ("sep=,", "sep=;", "sep=\t"):
+        separator, text = first.strip("\r")[-1], "\n" + rest
+    else:
+        separator = _separator(first)
+    return separator, list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+
+
 def _separator(line: str) -> str:
     """The separator of a header: what cuts a column `trial` out of it, else the most frequent."""
 

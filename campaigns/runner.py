@@ -23,7 +23,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -34,7 +34,8 @@ from campaigns import fidelities, ingestion, records, stopping, units
 from campaigns.campaign import Campaign, NoDesign, derived_seed
 from campaigns.errors import MatloopError, UsageError
 from campaigns.spec_changes import completed
-from campaigns.spec_evaluate import Lab, Workers
+from campaigns.spec_evaluate import Each, evaluator_at
+from campaigns.spec_evaluators import Lab, Workers
 from campaigns.spec_models import seconds
 from campaigns.store.models import Trial
 from campaigns.store.store import record
@@ -141,10 +142,13 @@ class Runner:
             Interrupted: Ctrl-C or SIGTERM.
             MatloopError: See `Campaign.run`.
         """
-        if isinstance(self._spec.evaluate, Lab):
+        evaluate = self._spec.evaluate
+        if isinstance(evaluate, Lab) or (
+            isinstance(evaluate, Each) and not evaluate.on_this_machine
+        ):
             self._answer()
             return self._ended(*self._hand_to_lab())
-        with _Signals() as signals, self._pool(self._spec.evaluate) as pool:
+        with _Signals() as signals, self._pool(evaluate) as pool:
             try:
                 self._recover(pool)
                 self._answer()
@@ -162,7 +166,7 @@ class Runner:
 
     # One run, from its beginning to its end
 
-    def _pool(self, evaluate: Workers) -> LocalPool:
+    def _pool(self, evaluate: Workers | Each) -> LocalPool:
         from loop.evaluators import EvaluatorError
         from loop.executor import LocalPool
 
@@ -187,7 +191,7 @@ class Runner:
         self._campaign._narrate("loading_evaluator", evaluator=self._source)
         try:
             with signals.interruptible():
-                pool.check(self._campaign.goals.metrics, list(self._spec.fidelities))
+                pool.check(self._campaign.goals.metrics, self._fidelities_here())
         except EvaluatorError as error:
             raise _no_evaluator(error) from error
         self._checked = True
@@ -228,9 +232,11 @@ class Runner:
         if self._verdicts or self._time_is_up():
             return False
         free = self._workers - len(pool.running())
-        waiting = self._trials("candidate")
-        if len(waiting) < free and self._propose(self._batch, signals.interruptible):
-            waiting = self._trials("candidate")
+        waiting, at_lab = self._waiting()
+        # What a laboratory was asked for and has not answered holds back no more than a batch.
+        room = len(waiting) < free and len(at_lab) < self._batch
+        if room and self._propose(self._batch, signals.interruptible):
+            waiting, _ = self._waiting()
         if waiting and not self._checked:
             self._check_evaluator(pool, signals)
         for trial in waiting[:free]:
@@ -243,6 +249,15 @@ class Runner:
             else:
                 self._start(trial, pool)
         return bool(waiting[:free])
+
+    def _waiting(self) -> tuple[list[Trial], list[Trial]]:
+        """The candidates that are evaluated here, and those that a person answers."""
+        here: list[Trial] = []
+        at_lab: list[Trial] = []
+        for trial in self._trials("candidate"):
+            lab = isinstance(evaluator_at(self._spec.evaluate, trial.fidelity), Lab)
+            (at_lab if lab else here).append(trial)
+        return here, at_lab
 
     def _propose(self, most: int, computing: Callable[[], Any] | None = None) -> int:
         """Propose what budget and caller leave of so many trials; how many there are now."""
@@ -315,11 +330,14 @@ class Runner:
                 # keeps the result
                 record(session, trial.campaign_id, "result_not_used", status=trial.status, **told)
             elif failure is not None:
-                trial.move("failed", failure=failure)
+                trial.move(
+                    "infeasible" if outcome.kind == "infeasible" else "failed", failure=failure
+                )
                 record(session, trial.campaign_id, "trial_failed", **told)
             else:
                 for metric, (mean, sem, unit) in measured.items():
-                    ingestion.observe(session, trial, metric, mean, sem, unit, self._source)
+                    source = self._source_at(trial.fidelity)
+                    ingestion.observe(session, trial, metric, mean, sem, unit, source)
                 if outcome.evaluation is not None:
                     for name, text in outcome.evaluation.artifacts.items():
                         ingestion.keep_artifact(session, trial, name, text)
@@ -390,6 +408,8 @@ class Runner:
             return "exhausted", f"no new design is left: {self._exhausted}"
         if self._time_is_up():
             return "time", f"the time of one run is over ({self._spec.budget.time})"
+        if at_lab := len(self._waiting()[1]):
+            return "lab", self._lab_waits(at_lab)
         if self._campaign._counted() >= self._budget:
             return "budget", f"the budget of {self._budget} trials is spent"
         left = self._campaign._left(self._budget)
@@ -437,8 +457,12 @@ class Runner:
         waiting += self._propose(self._batch - waiting)
         if not waiting:
             return self._reason()
+        return "lab", self._lab_waits(waiting)
+
+    def _lab_waits(self, waiting: int) -> str:
+        """What to do about trials that wait for a person."""
         one = waiting == 1
-        return "lab", (
+        return (
             f"{waiting} {'trial waits' if one else 'trials wait'} for results: make and measure "
             f"{'it' if one else 'them'}, then `matloop ingest {self._campaign.name} RESULTS.csv` "
             "and run again"
@@ -465,8 +489,17 @@ class Runner:
     @property
     def _source(self) -> str:
         """Who answered, in a word or two: ``potential chgnet``."""
+        return _named(self._spec.evaluator_config())
+
+    def _source_at(self, fidelity: str | None) -> str:
+        """Who answers at a fidelity."""
         config = self._spec.evaluator_config()
-        return " ".join(str(config[k]) for k in ("with", "model", "function") if k in config)
+        return _named(config.get("each", {}).get(fidelity, config))
+
+    def _fidelities_here(self) -> list[str]:
+        """The fidelities at which no person answers."""
+        found = ((name, evaluator_at(self._spec.evaluate, name)) for name in self._spec.fidelities)
+        return [name for name, one in found if not isinstance(one, Lab)]
 
     def _trials(self, status: str) -> list[Trial]:
         with self._campaign.store.read() as session:
@@ -502,11 +535,18 @@ class Runner:
         return self._reset()
 
     def _reset(self) -> list[int]:
-        """Make candidates again of the trials that run; no child of theirs is alive."""
+        """Make candidates again of the trials that run; no child of theirs is alive.
+
+        Those that are leased are some worker's: they end with their lease.
+        """
         with self._campaign._change() as session:
             again = session.scalars(
                 select(Trial)
-                .where(Trial.campaign_id == self._campaign._row.id, Trial.status == "running")
+                .where(
+                    Trial.campaign_id == self._campaign._row.id,
+                    Trial.status == "running",
+                    Trial.lease_expires.is_(None),
+                )
                 .order_by(Trial.index)
             ).all()
             for trial in again:
@@ -522,6 +562,14 @@ class Runner:
 
     def _keys(self, trial: Trial) -> list[str]:
         return [self._key(trial.index, attempt) for attempt in range(1, trial.attempt + 1)]
+
+
+def _named(config: Mapping[str, Any]) -> str:
+    """An evaluator in a word or two."""
+    keys = ("with", "model", "code", "function")
+    if "each" in config:
+        return " and ".join(_named(one) for one in config["each"].values())
+    return " ".join(str(config[k]) for k in keys if k in config)
 
 
 def _no_evaluator(error: EvaluatorError) -> UsageError:

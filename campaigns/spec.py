@@ -16,9 +16,15 @@ from pydantic_core import PydanticCustomError
 
 from campaigns.bounds import Bound, parse_constraint
 from campaigns.errors import InputErrors
+from campaigns.predicted import all_bounds
 from campaigns.spec_axes import Axis
 from campaigns.spec_checks import Draft, check
-from campaigns.spec_evaluate import POTENTIAL_METRICS, Evaluate, Potential
+from campaigns.spec_evaluate import (
+    POTENTIAL_METRICS,
+    Evaluate,
+    evaluator_config,
+)
+from campaigns.spec_evaluators import Potential
 from campaigns.spec_fidelity import (
     Earlier,
     Fidelity,
@@ -33,6 +39,7 @@ from campaigns.spec_models import (
     Acquisition,
     Budget,
     Constraint,
+    Lease,
     Name,
     Objective,
     Part,
@@ -72,6 +79,10 @@ class Spec(Part):
     """What a proposed crystal must be before it costs an evaluation."""
     evaluate: Evaluate = Potential()
     """Who answers a trial."""
+    approve: Annotated[bool, Field(strict=True)] = False
+    """Whether a person must approve each proposal before a worker may have it."""
+    lease: Lease = Lease()
+    """How long a worker may be silent before its trial goes to another."""
     fidelities: Annotated[dict[FidelityName, Fidelity], Field(default_factory=dict)]
     """The levels at which a design may be tried, from cheap to dear: docs/fidelities.md."""
     learn_from: tuple[Earlier, ...] = ()
@@ -170,11 +181,7 @@ class Spec(Part):
 
     def evaluator_config(self) -> dict[str, Any]:
         """What `loop.evaluators.make_evaluator` takes: the evaluator and its settings."""
-        shared = ("workers", "time_limit", "memory_limit")
-        config = self.evaluate.model_dump(mode="json", exclude_none=True)
-        if self.evaluate.with_ == "python":
-            config["metrics"] = self.metric_units() | config["metrics"]
-        return {key: value for key, value in config.items() if key not in shared}
+        return evaluator_config(self.evaluate, self.metric_units())
 
     def problem(self) -> loop.problem.Problem:
         """The same as `loop` reads it: the generators loaded, every number in its metric's unit.
@@ -242,6 +249,7 @@ class Spec(Part):
                 exclude=elements.exclude,
                 charge_neutral=self.screen.charge_neutral,
                 max_atoms=self.screen.max_atoms,
+                predicted=all_bounds(self.screen.predicted),
             ),
             fidelities=self.loop_fidelities,
         )

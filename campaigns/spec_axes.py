@@ -27,9 +27,9 @@ class LatentAxis(Part):
 
     latent: Annotated[Text, Field(min_length=1, examples=["crystals"])]
     """A generator's name (`matloop generators list` shows them), or the path of one."""
-    embed: tuple[Literal["latent", "chgnet"], ...] = ()
+    embed: tuple[Literal["latent", "matgl", "chgnet"], ...] = ()
     """What the surrogate sees of a decoded design beside the generator's summary of it: its latent
-    vector, a pretrained graph network's embedding of it."""
+    vector, the embedding of it by a graph network: that of the predictor matgl, or CHGNet."""
 
 
 def _check_range(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -20,7 +20,9 @@ from campaigns.spec_environment import is_path, version_at
 if TYPE_CHECKING:
     from campaigns.spec import Spec
 
-ALWAYS = ("budget", "stop", "evaluate", "acquisition", "learn_from", "fine_tune")
+ALWAYS = (
+    "budget", "stop", "evaluate", "acquisition", "learn_from", "fine_tune", "approve", "lease"
+)  # fmt: skip
 """What may change whatever was tried: how long, how it is evaluated and how designs are chosen."""
 
 SPACE = ("space", "constraints")

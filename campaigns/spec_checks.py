@@ -16,7 +16,7 @@ from campaigns import units
 from campaigns.bounds import Bound, BoundError, Linear, Stated, parse_constraint
 from campaigns.errors import did_you_mean, quoted
 from campaigns.spec_axes import AnyAxis, Axis, LatentAxis
-from campaigns.spec_evaluate import Evaluate, Lab, Potential, Python
+from campaigns.spec_evaluate import AnyEvaluator, Evaluate, wants_crystal
 from campaigns.spec_fidelity import (
     Earlier,
     Fidelity,
@@ -77,7 +77,7 @@ class Draft:
     objectives: dict[str, Objective] = field(default_factory=dict)
     constraints: dict[int, str] = field(default_factory=dict)
     screen: Screen | None = None
-    evaluate: Potential | Python | Lab | None = None
+    evaluate: AnyEvaluator | None = None
     stop: Stop | None = None
     acquisition: str | None = None
     budget: Budget | None = None
@@ -196,13 +196,16 @@ def _names(draft: Draft) -> Iterator[Complaint]:
 
 def _latent_axes(draft: Draft) -> Iterator[Complaint]:
     latent = [name for name, axis in draft.axes.items() if isinstance(axis, LatentAxis)]
-    if isinstance(draft.evaluate, Potential):
+    if (kind := wants_crystal(draft.evaluate)) is not None:
         for name in latent[1:]:
-            what = f"the evaluator 'potential' takes one crystal, and {latent[0]!r} is one already"
+            what = f"the evaluator {kind!r} takes one crystal, and {latent[0]!r} is one already"
             yield Complaint(("space", name), what, "remove one of the latent axes", key=True)
         if not latent and not draft.unread:
-            hint = "add an axis such as crystal: {latent: crystals}, or say evaluate: {with: lab}"
-            yield Complaint(("space",), "no crystal for the evaluator 'potential'", hint, key=True)
+            hint = (
+                "add an axis such as crystal: {latent: crystals}, say of what axes the evaluator "
+                "makes one (crystal: {prototype: ..., elements: [...]}), or evaluate: {with: lab}"
+            )
+            yield Complaint(("space",), f"no crystal for the evaluator {kind!r}", hint, key=True)
     if not latent and not draft.unread and draft.screen not in (None, Screen()):
         what = "there is nothing to screen: no axis is latent"
         yield Complaint(("screen",), what, "remove it", key=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from campaigns.bounds import BoundError
 from campaigns.elements import SYMBOLS
 from campaigns.errors import MatloopError, did_you_mean, quoted
+from campaigns.predicted import predicted_bounds
 from campaigns.spec_axes import (
     ELEMENTS,
     AnyAxis,
@@ -27,14 +28,13 @@ from campaigns.spec_axes import (
     PoolAxis,
 )
 from campaigns.spec_checks import Complaint, Draft, names_in
-from campaigns.spec_evaluate import Potential, Python
+from campaigns.spec_evaluate_environment import check_evaluators, evaluate_with_absolute
 from campaigns.spec_space import Sums, build, loop_axis, undescribed_axis
 
 if TYPE_CHECKING:
     from generators.base import Generator
 
 _RECIPES = (".yaml", ".yml")
-_CHGNET = ("chgnet", "chgnet:0.3.0", "chgnet:r2scan")
 
 
 def generator_names() -> list[str]:
@@ -127,17 +127,8 @@ def with_absolute_paths(data: Any, folder: Path) -> Any:
     if isinstance(tune := data.get("fine_tune"), dict) and isinstance(tune.get("data"), str):
         place = str((folder / Path(tune["data"]).expanduser()).resolve())
         data["fine_tune"] = {**tune, "data": place}
-    if isinstance(evaluate := data.get("evaluate"), dict):
-        evaluate = dict(evaluate)
-        if "model" in evaluate:
-            evaluate["model"] = absolute(evaluate["model"])
-        if isinstance(function := evaluate.get("function"), str):
-            file, colon, name = function.rpartition(":")
-            if file.endswith(".py"):
-                evaluate["function"] = (
-                    f"{(folder / Path(file).expanduser()).resolve()}{colon}{name}"
-                )
-        data["evaluate"] = evaluate
+    if "evaluate" in data:
+        data["evaluate"] = evaluate_with_absolute(data["evaluate"], absolute, folder)
     return data
 
 
@@ -195,6 +186,8 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
                 what = f"{quoted(axis.latent)} is a generator that does not learn"
                 yield Complaint(("fine_tune",), what, "remove it, or search a trained generator")
     yield from _check_tables(draft)
+    for k, text in enumerate(draft.screen.predicted if draft.screen else ()):
+        yield from _check_prediction(text, ("screen", "predicted", k))
     for k, one in enumerate(draft.earlier):
         if not isinstance(one, str) and not _exists(Path(one.table)):
             what = f"there is no table {quoted(one.table, 200)}"
@@ -203,11 +196,19 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
     if data is not None and not _exists(Path(data)):
         hint = "without `data`, what the generator draws stands for its training data"
         yield Complaint(("fine_tune", "data"), f"there is no folder {quoted(data, 200)}", hint)
-    evaluate = draft.evaluate
-    if isinstance(evaluate, Potential):
-        yield from _check_model(evaluate.model)
-    elif isinstance(evaluate, Python):
-        yield from _check_function(evaluate.function)
+    yield from check_evaluators(draft)
+
+
+def _check_prediction(text: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
+    from generators.crystals.predictors import PredictorError, check_installed
+
+    try:
+        for bound in predicted_bounds(text):
+            check_installed(bound.predictor)
+    except BoundError as error:
+        yield Complaint(loc, error.what, error.hint)
+    except PredictorError as error:
+        yield Complaint(loc, str(error), error.hint)
 
 
 def _check_recipe(path: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
@@ -300,25 +301,3 @@ def _is_formula(text: str) -> bool:
     parts = re.findall(r"[A-Z][a-z]?", text)
     rest = re.sub(r"[A-Z][a-z]?|\d+(?:\.\d+)?|[()\[\]]", "", text)
     return bool(parts) and not rest and all(part in SYMBOLS for part in parts)
-
-
-def _check_function(function: str) -> Iterator[Complaint]:
-    loc = ("evaluate", "function")
-    file, colon, name = function.rpartition(":")
-    if not (file and colon and name.isidentifier()):
-        hint = "module:function, or file.py:function"
-        yield Complaint(loc, f"{quoted(function)} names no function", hint)
-    elif file.endswith(".py") and not _exists(Path(file)):
-        yield Complaint(loc, f"there is no file {quoted(file, 200)}")
-
-
-def _check_model(model: str) -> Iterator[Complaint]:
-    loc = ("evaluate", "model")
-    if is_path(model):
-        if not _exists(Path(model)):
-            yield Complaint(loc, f"there is no model at {quoted(model, 200)}")
-    elif model not in _CHGNET and "/" not in model:
-        # Any other name may be a model on a hub, except one that is all but CHGNet's.
-        hint = did_you_mean(model, _CHGNET)
-        if model.lower().startswith("chgnet") or (len(model) < 9 and hint and "mean" in hint):
-            yield Complaint(loc, f"there is no potential {quoted(model)}", hint)

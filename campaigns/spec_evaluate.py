@@ -1,142 +1,41 @@
-"""Who answers a trial: the part `evaluate` of a spec, one model an evaluator."""
+"""Who answers a trial: the part `evaluate` of a spec, one evaluator or one for each fidelity."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from campaigns.errors import did_you_mean, quoted
-from campaigns.spec_models import (
-    Memory,
-    Name,
-    Number,
-    Part,
-    Text,
-    Time,
-    Unit,
-    Whole,
-    fault,
-    memory_bytes,
-    seconds,
+from campaigns.spec_evaluators import DFT_METRICS as DFT_METRICS
+from campaigns.spec_evaluators import POTENTIAL_METRICS as POTENTIAL_METRICS
+from campaigns.spec_evaluators import (
+    Command,
+    Dft,
+    Lab,
+    Metrics,
+    Potential,
+    Python,
+    Squeezed,
+    Table,
+    Workers,
+    config_of,
 )
+from campaigns.spec_models import Part, fault
 
-POTENTIAL_METRICS = {
-    "formation_energy": "eV/atom",
-    "density": "g/cm^3",
-    "bulk_modulus": "GPa",
-    "volume_per_atom": "angstrom^3/atom",
-    "energy": "eV/atom",
-}
-"""What every interatomic potential answers, as `loop.evaluators.potential` has it (a test compares
-them). It stands here again since that one loads torch, and `matloop validate` answers at once."""
+_NOW = ("potential", "dft", "command", "table", "python", "lab")
 
-LATER = ("dft", "command", "table")
-_NOW = ("potential", "python", "lab")
-
-
-class Workers(Part):
-    """What evaluators on this machine have in common: one child process a trial."""
-
-    workers: Annotated[Whole, Field(ge=1, le=1024)] = 2
-    """Trials evaluated at one time, each in a process of its own."""
-    time_limit: Time = "10 min"
-    """A trial that takes longer has failed."""
-    memory_limit: Memory = "4 GiB"
-    """A trial that needs more has failed."""
-
-    def seconds(self) -> float:
-        """`time_limit` in seconds."""
-        return seconds(self.time_limit)
-
-    def memory_bytes(self) -> int:
-        """`memory_limit` in bytes."""
-        return memory_bytes(self.memory_limit)
-
-
-class Potential(Workers):
-    """A machine-learned interatomic potential, or a property model, answers."""
-
-    with_: Annotated[Literal["potential"], Field(alias="with")] = "potential"
-    """The evaluator."""
-    model: Annotated[Text, Field(min_length=1, examples=["chgnet", "chgnet:r2scan"])] = "chgnet"
-    """chgnet, chgnet:r2scan, the folder of a matgl checkpoint, or the name of one on its hub."""
-    fmax: Annotated[Number, Field(ge=1e-4, le=0.5)] | None = None
-    """A relaxation ends below this force, in eV/angstrom."""
-    max_steps: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
-    """A relaxation that needs more steps has failed."""
-    eos_points: Annotated[Whole, Field(ge=5, le=101)] | None = None
-    """Cells that an equation of state is fitted to."""
-    eos_strain: Annotated[Number, Field(ge=0.005, le=0.2)] | None = None
-    """Their largest linear strain, both ways."""
-    r2_min: Annotated[Number, Field(ge=0.5, le=1)] | None = None
-    """An equation of state that fits worse gives no bulk modulus."""
-    max_atoms: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
-    """Larger primitive cells are refused."""
-    property: Name | None = None
-    """Of a property model: the metric that it gives, where its name does not tell."""
-    unit: Unit | None = None
-    """Of a property model: the unit of that metric."""
-    fidelity: Literal["PBE", "GLLB-SC", "HSE", "SCAN"] | None = None
-    """Of a property model of several fidelities: which."""
-
-    def known_metrics(self) -> dict[str, str | None] | None:
-        """The metrics that it answers with their units (None = not known); None = any."""
-        if self.property is not None:
-            return {self.property: self.unit}
-        name = self.model.lower()
-        if "eform" in name:
-            return {"formation_energy": "eV/atom"}
-        if "bandgap" in name:
-            return {"band_gap": "eV"}
-        return dict(POTENTIAL_METRICS)
-
-
-class Python(Workers):
-    """A Python function of yours answers."""
-
-    with_: Annotated[Literal["python"], Field(alias="with")]
-    """The evaluator."""
-    function: Annotated[
-        Text, Field(min_length=3, examples=["my_module:evaluate", "evaluate.py:evaluate"])
-    ]
-    """`module:function`, or `file.py:function` beside the spec."""
-
-    metrics: Annotated[dict[Name, Unit], Field(default_factory=dict)]
-    """What it returns, each with its unit; left out: what the campaign wants, in its units."""
-
-    def known_metrics(self) -> dict[str, str | None] | None:
-        """The metrics that it returns, with their units; None = whatever the campaign wants."""
-        return dict(self.metrics) or None
-
-
-class Lab(Part):
-    """A person or a laboratory answers: `matloop propose` asks, `matloop ingest` takes answers."""
-
-    with_: Annotated[Literal["lab"], Field(alias="with")]
-    """The evaluator."""
-
-    def known_metrics(self) -> dict[str, str | None] | None:
-        """None: any."""
-        return None
+One = Potential | Dft | Command | Table | Python | Lab
 
 
 def _check(value: Any) -> Any:
-    """Say what an evaluator is, before pydantic says which of three models it is not."""
+    """Say what an evaluator is, before pydantic says which of six models it is not."""
     if not isinstance(value, dict):
         return value
     name = value.get("with")
-    if name is None and value and all(isinstance(one, dict) for one in value.values()):
-        raise fault(
-            "an evaluator for each fidelity is not in this version",
-            "one for all: {with: lab}, or {with: python} and a function that takes the fidelity",
-        )
     if name is None:
         raise fault("the key 'with' is missing: which evaluator?", f"one of: {', '.join(_NOW)}")
-    if name in LATER:
-        raise fault(
-            f"the evaluator {name!r} is not in this version", f"{', '.join(_NOW)} are", ("with",)
-        )
     if name not in _NOW:
         hint = did_you_mean(str(name), _NOW)
         raise fault(f"{quoted(name)} is not an evaluator", hint, ("with",))
@@ -145,13 +44,122 @@ def _check(value: Any) -> Any:
 
 def _kind(value: Any) -> str | None:
     name = value.get("with") if isinstance(value, dict) else getattr(value, "with_", None)
-    return str(name).title() if name in _NOW else None
+    return str(name).title() if name in (*_NOW, "each") else None
 
 
-Evaluate = Annotated[
+_AnyOne = Annotated[
     Annotated[Potential, Tag("Potential")]
+    | Annotated[Dft, Tag("Dft")]
+    | Annotated[Command, Tag("Command")]
+    | Annotated[Table, Tag("Table")]
     | Annotated[Python, Tag("Python")]
     | Annotated[Lab, Tag("Lab")],
     Discriminator(_kind),
     BeforeValidator(_check),
 ]
+
+
+class Each(Part):
+    """An evaluator for each fidelity."""
+
+    with_: Annotated[Literal["each"], Field(alias="with")] = "each"
+    """The evaluator; may be left out, and `each` with it."""
+    each: Annotated[dict[str, _AnyOne], Field(min_length=1)]
+    """The evaluator of every fidelity, by its name."""
+
+    @property
+    def on_this_machine(self) -> list[Workers]:
+        """Those that no person answers."""
+        return [one for one in self.each.values() if isinstance(one, Workers)]
+
+    @property
+    def workers(self) -> int:
+        """The most that any of them says."""
+        return max((one.workers for one in self.on_this_machine), default=1)
+
+    def seconds(self) -> float:
+        """The longest time limit of any, in seconds."""
+        return max((one.seconds() for one in self.on_this_machine), default=0.0)
+
+    def memory_bytes(self) -> int:
+        """The largest memory limit of any, in bytes."""
+        return max((one.memory_bytes() for one in self.on_this_machine), default=0)
+
+    def known_metrics(self) -> Metrics:
+        """Those that every one answers, in the unit of the first that knows; None = any."""
+        told = [known for one in self.each.values() if (known := one.known_metrics()) is not None]
+        if not told:
+            return None
+        first, *others = told
+        return {name: unit for name, unit in first.items() if all(name in o for o in others)}
+
+
+def _check_any(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "with" not in value and value and all(isinstance(one, dict) for one in value.values()):
+        return {"with": "each", "each": value}
+    return value if value.get("with") == "each" else _check(value)
+
+
+Evaluate = Annotated[
+    Annotated[Potential, Tag("Potential")]
+    | Annotated[Dft, Tag("Dft")]
+    | Annotated[Command, Tag("Command")]
+    | Annotated[Table, Tag("Table")]
+    | Annotated[Python, Tag("Python")]
+    | Annotated[Lab, Tag("Lab")]
+    | Annotated[Each, Tag("Each")],
+    Discriminator(_kind),
+    BeforeValidator(_check_any),
+]
+
+AnyEvaluator = One | Each
+
+
+def evaluators(evaluate: AnyEvaluator | None) -> Iterator[tuple[tuple[str, ...], One]]:
+    """Every evaluator of a spec, and its place below `evaluate`."""
+    if isinstance(evaluate, Each):
+        yield from (((name,), one) for name, one in evaluate.each.items())
+    elif evaluate is not None:
+        yield (), evaluate
+
+
+def evaluator_at(evaluate: AnyEvaluator, fidelity: str | None) -> One | None:
+    """The evaluator of a fidelity; None where it has none."""
+    if isinstance(evaluate, Each):
+        return None if fidelity is None else evaluate.each.get(fidelity)
+    return evaluate
+
+
+def wants_crystal(evaluate: AnyEvaluator | None) -> str | None:
+    """The name of an evaluator that takes a crystal and makes none; None where there is none."""
+    for _, one in evaluators(evaluate):
+        if isinstance(one, Squeezed) and one.crystal is None:
+            return str(one.with_)
+    return None
+
+
+def evaluator_config(evaluate: AnyEvaluator, metric_units: dict[str, str]) -> dict[str, Any]:
+    """What `loop.evaluators.make_evaluator` takes."""
+    if isinstance(evaluate, Each):
+        each = {name: config_of(one, metric_units) for name, one in evaluate.each.items()}
+        return {"with": "each", "each": each}
+    return config_of(evaluate, metric_units)
+
+
+def runs_code(config: Mapping[str, Any]) -> bool:
+    """Whether an evaluator's configuration names code or a program to run, or a file to read.
+
+    Asked of what came from elsewhere: a spec that is sent to a server, an evaluator that comes with
+    a lease. What is not known counts as code.
+    """
+    kind = config.get("with")
+    if kind == "each":
+        each = config.get("each")
+        return not isinstance(each, Mapping) or any(
+            not isinstance(one, Mapping) or runs_code(one) for one in each.values()
+        )
+    if kind in ("potential", "dft"):
+        return "calculator" in config or "command" in config
+    return kind != "lab"

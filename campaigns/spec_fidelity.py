@@ -101,7 +101,7 @@ def check_fidelities(draft: Draft) -> Iterator[Complaint]:
             loc = ("space", name, "fidelity")
             what = "the fidelities have names already: they are of one kind or the other"
             yield Complaint(loc, what, "remove one of the two", key=True)
-        yield from _check_evaluator(draft, named)
+    yield from _check_evaluator(draft, named)
     if (named or axes) and draft.acquisition in ("evolution", "substitution"):
         what = f"{draft.acquisition} has no surrogate to choose fidelities by"
         yield Complaint(("acquisition",), what, "remove it, or the fidelities")
@@ -151,8 +151,22 @@ def _kind(cost: float | str, unit: str | None) -> tuple[str, str] | None:
 
 def _check_evaluator(draft: Draft, named: Mapping[str, Fidelity]) -> Iterator[Complaint]:
     from campaigns.spec_checks import Complaint
-    from campaigns.spec_evaluate import Potential
+    from campaigns.spec_evaluate import Each
+    from campaigns.spec_evaluators import Potential
 
+    if isinstance(draft.evaluate, Each):
+        for name in draft.evaluate.each:
+            if not named:
+                hint = f"fidelities: {{{name}: {{cost: 1}}, ...}}"
+                yield Complaint(("evaluate",), "the campaign has no fidelities", hint, key=True)
+                break
+            if name not in named:
+                what, hint_of_name = no_such_fidelity(name, list(named))
+                yield Complaint(("evaluate", name), what, hint_of_name, key=True)
+        for name in named:
+            if name not in draft.evaluate.each:
+                what = f"nobody is named who answers at the fidelity {quoted(name)}"
+                yield Complaint(("evaluate",), what, f"{name}: {{with: ...}}", key=True)
     if isinstance(draft.evaluate, Potential):
         odd = [name for name in named if name not in get_args(NetworkFidelity)]
         if odd:
@@ -160,8 +174,7 @@ def _check_evaluator(draft: Draft, named: Mapping[str, Fidelity]) -> Iterator[Co
             hint = (
                 "a property model may have "
                 + ", ".join(get_args(NetworkFidelity))
-                + "; an evaluator for each fidelity is not in this version: say {with: lab}, or "
-                "{with: python} and a function that takes the fidelity"
+                + f"; else name an evaluator for each, as in {odd[0]}: {{with: dft}}"
             )
             yield Complaint(("evaluate",), what, hint, key=True)
 

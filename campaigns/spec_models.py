@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from campaigns import units
-from campaigns.bounds import NAME, BoundError, parse_constraint
+from campaigns.bounds import NAME, BoundError, parse_bounds, parse_constraint
 from campaigns.elements import SYMBOLS
 from campaigns.errors import did_you_mean, quoted
 
@@ -283,6 +283,18 @@ class Elements(Part):
             raise fault("no element is left", "exclude fewer", ("exclude",))
 
 
+def _check_prediction(text: str) -> None:
+    if not parse_bounds(text):
+        raise BoundError("it bounds no property", "as in formation_energy <= 0 eV/atom")
+
+
+Prediction = Annotated[
+    Text,
+    _checked(_check_prediction),
+    Field(examples=["formation_energy <= 0 eV/atom", "synthesizability >= 0.5"]),
+]
+
+
 class Screen(Part):
     """What a proposed crystal must be before it costs an evaluation."""
 
@@ -292,6 +304,8 @@ class Screen(Part):
     """Only compositions whose oxidation states balance (and alloys of metals)."""
     max_atoms: Annotated[Whole, Field(ge=1)] | None = None
     """Largest number of atoms in the primitive cell."""
+    predicted: tuple[Prediction, ...] = ()
+    """Bounds on what predictors say of a crystal: docs/predictors.md."""
 
 
 MOST_TRIALS = 10_000
@@ -325,6 +339,21 @@ class Budget(Part):
         if self.batch > self.trials:
             what = f"a batch of {self.batch} is more than the {self.trials} trials of the budget"
             raise fault(what, f"at most {self.trials}", ("batch",))
+
+
+class Lease(Part):
+    """How long a worker may be silent before its trial goes to another."""
+
+    ttl: Time = "5 min"
+    """Without a sign of life for so long, the trial is given to whoever asks next. A worker may ask
+    for another time."""
+    attempts: Annotated[Whole, Field(ge=1)] = 10
+    """After so many workers in a row that were never heard of again, the trial is held until a
+    person looks at it."""
+
+    def seconds(self) -> float:
+        """`ttl` in seconds."""
+        return seconds(self.ttl)
 
 
 class NoGain(Part):

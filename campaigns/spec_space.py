@@ -274,9 +274,10 @@ def _latent(name: str, axis: LatentAxis) -> loop.space.LatentAxis:
         if kind == "latent":
             embeddings.append(LatentVector(generator))
         else:
-            from generators.crystals.embedding import ChgnetEmbedding
+            from generators.crystals.embedding import ChgnetEmbedding, MatglEmbedding
 
-            embeddings.append(ChgnetEmbedding(generator))
+            network = MatglEmbedding if kind == "matgl" else ChgnetEmbedding
+            embeddings.append(network(generator))
     return LatentAxis(name, generator, tuple(embeddings))
 
 

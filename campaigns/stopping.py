@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from campaigns import records
 from campaigns.fidelities import counting
-from campaigns.store.models import Event, Trial
+from campaigns.store.models import FAILED, Event, Trial
 from campaigns.store.store import record
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _recorded(session: Session, campaign_id: int, spec: Spec, metrics: Sequence[
             continue
         batch = [known[index] for index in event.payload["trials"] if index in known]
         if batch:
-            done = all(trial.status in ("completed", "failed") for trial in batch)
+            done = all(trial.status in ("completed", *FAILED) for trial in batch)
             batches.append(Batch([_expected(t) for t in batch], done, at))
     times = [time.astimezone(UTC).timestamp() for time, *_ in ended]
     return Recorded([index for _, index, _ in ended], means, times, batches, answered)

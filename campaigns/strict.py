@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -24,3 +25,8 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     raise TypeError(f"a {type(value).__name__} has no JSON form: {value!r}")
+
+
+def strict_json(value: Any) -> str:
+    """JSON that every reader takes: no NaN, no infinity. Floats come back bit for bit."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

@@ -23,7 +23,7 @@ from campaigns import fidelities, records
 from campaigns.errors import MatloopError
 from campaigns.spec_axes import LatentAxis
 from campaigns.spec_environment import version_at
-from campaigns.store.models import Event, GeneratorVersion, Trial
+from campaigns.store.models import FAILED, Event, GeneratorVersion, Trial
 from campaigns.store.store import record
 
 if TYPE_CHECKING:
@@ -246,13 +246,13 @@ def _examined(campaign: Campaign, name: str, trials: list[Trial]) -> Examined:
 
     from generators.fine_tuning import Examined
 
-    ended = [t for t in trials if t.status in ("completed", "failed") and name in t.design]
+    ended = [t for t in trials if t.status in ("completed", *FAILED) and name in t.design]
     metrics = campaign.goals.metrics
     means = fidelities.outcomes_that_count(campaign.spec, ended, metrics)
     return Examined(
         [t.design[name] for t in ended],
         dict(zip(metrics, means.T, strict=True)),
-        np.array([t.status == "failed" for t in ended], dtype=bool),
+        np.array([t.status in FAILED for t in ended], dtype=bool),
     )
 
 

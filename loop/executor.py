@@ -31,7 +31,7 @@ from typing import Any, Literal, get_args
 from loop.evaluators import Evaluation, EvaluatorError, make_evaluator
 from loop.evaluators.files import write_atomically
 
-Kind = Literal["done", "failed", "timeout", "memory", "crashed"]
+Kind = Literal["done", "failed", "infeasible", "timeout", "memory", "crashed", "lost"]
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 _CHECK = "evaluator-check"
@@ -54,8 +54,10 @@ class Outcome:
         key: The trial's key.
         evaluation: What was measured; None unless `kind` is `done`.
         failure: The reason, one line, for every other kind.
-        kind: `done`; `failed` (the evaluator said why); `timeout` and `memory` (a limit was
-            reached); `crashed` (the process died, or could not write its result).
+        kind: `done`; `failed` (the evaluator said why); `infeasible` (it said that such
+            a design cannot be); `timeout` and `memory` (a limit was
+            reached); `crashed` (the process died, or could not write its result); `lost` (not the
+            trial's fault: whatever ran it, as a node of a cluster, is gone).
     """
 
     key: str
@@ -168,6 +170,12 @@ class LocalPool:
             return
         self._send(key, payload)
 
+    def cancel(self, key: str) -> None:
+        """Kill a trial, or take it out of the line; no outcome of it will be delivered."""
+        self._waiting_for_delivery = [o for o in self._waiting_for_delivery if o.key != key]
+        if self._running.pop(key, None) is not None and self._server is not None:
+            self._write({"cancel": key})
+
     def running(self) -> list[str]:
         """Return the keys that were submitted and whose outcome was not yet delivered."""
         return [key for key in self._running if key != _CHECK] + [
@@ -194,7 +202,7 @@ class LocalPool:
 
     def forget(self, key: str) -> None:
         """Delete a trial's result, once its content is safe elsewhere."""
-        _result_path(self.results_dir, key).unlink(missing_ok=True)
+        forget_result(self.results_dir, key)
 
     def close(self) -> None:
         """Kill what runs and end the server. Results on disk stay."""
@@ -370,6 +378,11 @@ def read_result(results_dir: Path, key: str, payload_digest: str | None = None) 
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # torn or not ours: the trial counts as not finished
+
+
+def forget_result(results_dir: Path, key: str) -> None:
+    """Delete a result, once its content is safe elsewhere."""
+    _result_path(results_dir, key).unlink(missing_ok=True)
 
 
 def _result_path(results_dir: Path, key: str) -> Path:

@@ -40,6 +40,8 @@ _PR_SET_PDEATHSIG = 1
 _CANNOT_WRITE = 74
 _PRELOAD = {
     "potential": ("loop.evaluators.potential", "loop.evaluators.chgnet_calculator", "matcalc"),
+    "dft": ("loop.evaluators.dft", "loop.evaluators.chgnet_calculator", "matcalc", "gpaw"),
+    "command": ("loop.evaluators.command", "pymatgen.io.cif", "pymatgen.io.vasp"),
     "python": ("numpy",),
 }
 
@@ -53,6 +55,7 @@ class _Trial:
     log: Path
     # Set once a limit was reached and the trial was killed for it.
     verdict: tuple[Kind, str] | None = None
+    cancelled: bool = False
 
 
 class _Server:
@@ -94,8 +97,19 @@ class _Server:
         *lines, self.unread = self.unread.split(b"\n")
         for line in lines:
             message = json.loads(line)
-            self.line.append((message["key"], message["payload"]))
+            if "cancel" in message:
+                self._cancel(message["cancel"])
+            else:
+                self.line.append((message["key"], message["payload"]))
         return True
+
+    def _cancel(self, key: str) -> None:
+        """Kill a trial that nobody wants any more, and tell nothing of it."""
+        self.line = deque(waiting for waiting in self.line if waiting[0] != key)
+        for trial in self.trials.values():
+            if trial.key == key:
+                trial.cancelled = True
+                _kill(trial.pid)
 
     def _fork(self, key: str, payload: dict[str, Any]) -> None:
         log = self.results_dir / "logs" / f"{key}.log"
@@ -112,7 +126,9 @@ class _Server:
                 # What the trial had started goes with it; its own number may be another's by now.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
-                self._tell(self.trials.pop(pid), os.waitstatus_to_exitcode(status))
+                trial = self.trials.pop(pid)
+                if not trial.cancelled:
+                    self._tell(trial, os.waitstatus_to_exitcode(status))
 
     def _tell(self, trial: _Trial, code: int) -> None:
         kind, failure = trial.verdict or ("crashed", _crash_text(code, trial.log))
@@ -179,10 +195,10 @@ def _preload(config: dict[str, Any]) -> None:
     """Import what trials need. A failure is not reported here: each trial meets it and says so."""
     from loop.evaluators.models import quiet_imports
 
-    quiet = quiet_imports() if config["with"] == "potential" else contextlib.nullcontext()
+    quiet = quiet_imports() if config["with"] in ("potential", "dft") else contextlib.nullcontext()
     try:
         with quiet:
-            for name in _PRELOAD[config["with"]]:
+            for name in _PRELOAD.get(config["with"], ()):
                 importlib.import_module(name)
     except ImportError:
         traceback.print_exc()
@@ -233,7 +249,7 @@ def _run(config: dict[str, Any], key: str, payload: dict[str, Any], log: Path) -
         check_evaluation(evaluation, payload["metrics"])
         outcome = Outcome(key, evaluation, None, "done")
     except EvaluationFailed as error:
-        outcome = Outcome(key, None, error.reason, "failed")
+        outcome = Outcome(key, None, error.reason, "infeasible" if error.infeasible else "failed")
     except EvaluatorError as error:
         outcome = Outcome(key, None, str(error), "failed")
     except MemoryError:

@@ -12,11 +12,14 @@ Rules the schema itself holds:
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
+from uuid import uuid4
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -24,6 +27,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -32,17 +36,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, validates
 
-STATUSES: Final = ("candidate", "running", "completed", "failed", "abandoned")
-FINISHED: Final = ("completed", "failed", "abandoned")
+from campaigns.statuses import FAILED as FAILED
+from campaigns.statuses import FINISHED as FINISHED
+from campaigns.statuses import STATUSES as STATUSES
+from campaigns.strict import strict_json
 
 TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     # completed and failed straight from candidate: a laboratory answers without telling us it began
-    "candidate": frozenset({"running", "completed", "failed", "abandoned"}),
-    # back to candidate: the runner was killed or interrupted, so the evaluation is made again
-    "running": frozenset({"candidate", "completed", "failed", "abandoned"}),
+    "candidate": frozenset({"running", "completed", "failed", "infeasible", "abandoned"}),
+    # back to candidate: the runner was killed or interrupted, or a lease was lost, so the
+    # evaluation is made again
+    "running": frozenset({"candidate", "completed", "failed", "infeasible", "abandoned"}),
     "completed": frozenset({"abandoned"}),
     # a failed trial may be answered later after all, by hand
-    "failed": frozenset({"completed", "abandoned"}),
+    "failed": frozenset({"completed", "infeasible", "abandoned"}),
+    "infeasible": frozenset({"completed", "failed", "abandoned"}),
     "abandoned": frozenset(),
 }
 
@@ -108,6 +116,26 @@ class CampaignRow(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     spec_hash: Mapped[str] = mapped_column(String(64))
     created: Mapped[datetime] = mapped_column(default=utc_now)
+    # The emergency stop: no trial is leased, and who holds one is told to cancel.
+    stopped: Mapped[bool] = mapped_column(Boolean, default=False)
+    # What the stop rules said last: open, paused (a person is asked) or ended.
+    state: Mapped[str] = mapped_column(String(16), default="open")
+    # When the engine last looked at the campaign, and what it did or waits for.
+    engine_seen: Mapped[datetime | None]
+    engine_says: Mapped[str | None] = mapped_column(Text)
+
+    @classmethod
+    def of(cls, spec: dict[str, Any], text: str) -> CampaignRow:
+        """A new campaign.
+
+        Args:
+            spec: Its spec as strict JSON.
+            text: The spec as it was written.
+        """
+        return cls(
+            name=spec["campaign"], token=uuid4().hex, spec_text=text, spec=spec,
+            spec_hash=hashlib.sha256(strict_json(spec).encode()).hexdigest(),
+        )  # fmt: skip
 
 
 class GeneratorVersion(Base):
@@ -144,6 +172,8 @@ class Trial(Base):
     __tablename__ = "trial"
     __table_args__ = (
         UniqueConstraint("campaign_id", "index"),
+        UniqueConstraint("campaign_id", "external_id"),
+        Index(None, "campaign_id", "status", "index"),
         CheckConstraint(f"status IN ({', '.join(map(repr, STATUSES))})", name="status_known"),
     )
 
@@ -162,6 +192,29 @@ class Trial(Base):
     created: Mapped[datetime] = mapped_column(default=utc_now)
     started: Mapped[datetime | None]
     ended: Mapped[datetime | None]
+    # The lease: a token that grows with each, who holds it, and until when. A trial that runs
+    # without a time of expiry is evaluated by the runner itself.
+    lease_token: Mapped[int] = mapped_column(Integer, default=0)
+    lease_worker: Mapped[str | None] = mapped_column(String(200))
+    lease_expires: Mapped[datetime | None]
+    lease_seconds: Mapped[float | None] = mapped_column(Double)
+    # Leases in a row that ended without an answer.
+    lost: Mapped[int] = mapped_column(Integer, default=0)
+    lease_progress: Mapped[float | None] = mapped_column(Double)
+    lease_note: Mapped[str | None] = mapped_column(String(500))
+    # A person's word: None = nobody was asked yet.
+    approved: Mapped[bool | None] = mapped_column(Boolean)
+    held: Mapped[bool] = mapped_column(Boolean, default=False)
+    # What was really made, where that differs from what was asked for.
+    realised: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # The report that was accepted: its token, its hash, and the answer that was given.
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # Whoever added the trial by hand knows it by this.
+    external_id: Mapped[str | None] = mapped_column(String(200))
+    # Grows with each change of this row.
+    rev: Mapped[int] = mapped_column(Integer)
+
+    __mapper_args__ = {"version_id_col": rev}  # noqa: RUF012 - as SQLAlchemy declares it
 
     observations: Mapped[list[Observation]] = relationship(
         back_populates="trial", order_by="Observation.id"
@@ -187,20 +240,32 @@ class Trial(Base):
 
         Args:
             status: The new status.
-            failure: Why the trial failed, one line; only with ``failed``.
+            failure: Why the trial failed, one line; only with ``failed``, ``infeasible`` and
+                ``abandoned``.
 
         Raises:
             IllegalTransition: The new status cannot follow the present one.
         """
-        self.status = status
-        self.failure = failure if status in ("failed", "abandoned") else None
+        for column, value in moved(status, failure).items():
+            setattr(self, column, value)
         if status == "running":
             self.attempt += 1
-            self.started = utc_now()
-        elif status == "candidate":
-            self.started = None
-        else:
-            self.ended = utc_now()
+
+
+def moved(status: str, failure: str | None = None) -> dict[str, Any]:
+    """The columns of a trial that belong to its status, as they are once it moved there.
+
+    Its ``attempt`` is not among them: it grows by one with each move to ``running``.
+    """
+    values: dict[str, Any] = dict.fromkeys(
+        ("lease_worker", "lease_expires", "lease_progress", "lease_note")
+    )
+    values |= {"status": status, "failure": failure if status in (*FAILED, "abandoned") else None}
+    if status in ("running", "candidate"):
+        values["started"] = utc_now() if status == "running" else None
+    else:
+        values["ended"] = utc_now()
+    return values
 
 
 class Observation(Base):
@@ -223,6 +288,10 @@ class Observation(Base):
     source: Mapped[str] = mapped_column(String(200))
     time: Mapped[datetime] = mapped_column(default=utc_now)
     supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("observation.id"))
+    # As it was reported, where that was in another unit than the campaign's.
+    raw_value: Mapped[float | None] = mapped_column(Double)
+    raw_unit: Mapped[str | None] = mapped_column(String(100))
+    external_id: Mapped[str | None] = mapped_column(String(200))
 
     trial: Mapped[Trial] = relationship(back_populates="observations")
 
@@ -270,3 +339,87 @@ class Event(Base):
     time: Mapped[datetime] = mapped_column(default=utc_now)
     kind: Mapped[str] = mapped_column(String(100))
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Blob(Base):
+    """The bytes of artifacts that are no text, each once; their path is ``blob:SHA256``."""
+
+    __tablename__ = "blob"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class ApiToken(Base):
+    """A key to the service: its hash, what it may do, and where."""
+
+    __tablename__ = "api_token"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    hash: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[str] = mapped_column(String(200))
+    campaign_id: Mapped[int | None] = mapped_column(ForeignKey("campaign.id"))
+    created: Mapped[datetime] = mapped_column(default=utc_now)
+    expires: Mapped[datetime | None]
+    revoked: Mapped[datetime | None]
+
+
+class Idempotency(Base):
+    """The answer to a request that changed something, kept in the transaction of its change."""
+
+    __tablename__ = "idempotency"
+    __table_args__ = (UniqueConstraint("caller", "key"), Index(None, "created"))
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    caller: Mapped[str] = mapped_column(String(32))
+    key: Mapped[str] = mapped_column(String(200))
+    body_hash: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int] = mapped_column(Integer)
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Worker(Base):
+    """Who asked for trials of a campaign, and when last."""
+
+    __tablename__ = "worker"
+    __table_args__ = (UniqueConstraint("campaign_id", "name"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    capabilities: Mapped[list[str]] = mapped_column(JSON)
+    last_seen: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Job(Base):
+    """Something that the engine is asked to do."""
+
+    __tablename__ = "job"
+    __table_args__ = (Index(None, "campaign_id", "status"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    kind: Mapped[str] = mapped_column(String(40))
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)
+    status: Mapped[str] = mapped_column(String(16), default="queued")
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created: Mapped[datetime] = mapped_column(default=utc_now)
+    started: Mapped[datetime | None]
+    ended: Mapped[datetime | None]
+
+
+class View(Base):
+    """What the engine computed of a campaign for people to look at, by name."""
+
+    __tablename__ = "view"
+    __table_args__ = (UniqueConstraint("campaign_id", "name"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaign.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    # The last event that it knows of.
+    rev: Mapped[int] = mapped_column(Integer)
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[datetime] = mapped_column(default=utc_now)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
-from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    NullPool,
+    Pool,
+    QueuePool,
+    create_engine,
+    event,
+    insert,
+    make_url,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import Session
 
@@ -19,7 +31,8 @@ from campaigns.errors import MatloopError, UsageError
 from campaigns.store.explain import explained
 from campaigns.store.lock import file_lock, postgres_lock
 from campaigns.store.migrate import POSTGRES_LOCK, migrate
-from campaigns.store.models import CampaignRow, Event
+from campaigns.store.models import CampaignRow, Event, utc_now
+from campaigns.strict import strict_json as strict_json
 
 DEFAULT_URL: Final = "sqlite:///matloop.db"
 
@@ -27,11 +40,6 @@ DEFAULT_URL: Final = "sqlite:///matloop.db"
 def default_url() -> str:
     """The database meant when none is named: ``MATLOOP_DB``, or ``matloop.db`` in this folder."""
     return os.environ.get("MATLOOP_DB") or DEFAULT_URL
-
-
-def strict_json(value: Any) -> str:
-    """JSON that every reader takes: no NaN, no infinity. Floats come back bit for bit."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 class Store:
@@ -51,6 +59,7 @@ class Store:
             `default_url`.
         create: Whether a missing SQLite file is made.
         timeout: Seconds to wait for another writer.
+        pooled: Keep connections open between transactions, for a program of many.
 
     Raises:
         UsageError: The URL is none, or names no such file.
@@ -58,7 +67,14 @@ class Store:
             read-only, disk full.
     """
 
-    def __init__(self, url: str | None = None, *, create: bool = True, timeout: float = 10.0):
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        create: bool = True,
+        timeout: float = 10.0,
+        pooled: bool = False,
+    ):
         parsed = _parse(url or default_url())
         self.path: Path | None = None
         if parsed.get_backend_name() == "sqlite":
@@ -73,9 +89,13 @@ class Store:
                 )
         self.url = parsed.render_as_string(hide_password=False)
         self.where = str(self.path) if self.path else parsed.render_as_string(hide_password=True)
-        self._engine = _sqlite(parsed, timeout) if self.path else _postgres(parsed, timeout)
+        make = _sqlite if self.path else _postgres
+        self._engine = make(parsed, timeout)
         with explained(self.where):
             self._prepare()
+        if pooled:
+            self._engine = make(parsed, timeout, QueuePool)
+            event.listen(self._engine, "before_cursor_execute", _count)
 
     def _prepare(self) -> None:
         if self.path:
@@ -89,14 +109,36 @@ class Store:
                     unchanged="the file; nothing was written",
                     hint="restore it from a copy; `sqlite3 FILE .recover` saves what can be read",
                 )
-        with self._writer.begin() as connection:
+        # SQLite changes a table by making it anew, for which foreign keys must be off; that can
+        # only be said outside a transaction, and this connection is closed afterwards.
+        begin = ("PRAGMA foreign_keys=OFF", "BEGIN IMMEDIATE")
+        with self._engine.execution_options(matloop_begin=begin).begin() as connection:
             migrate(connection, self.where)
         if self.path:
             _use_write_ahead_log(self._engine)
 
     @property
     def _writer(self) -> Engine:
-        return self._engine.execution_options(matloop_begin="BEGIN IMMEDIATE")
+        return self._engine.execution_options(matloop_begin=("BEGIN IMMEDIATE",))
+
+    @property
+    def kind(self) -> str:
+        """Which: ``sqlite`` or ``postgresql``."""
+        return "sqlite" if self.path else "postgresql"
+
+    def writes(self, session: Session) -> int:
+        """How many statements that change something a session's connection has made."""
+        return int(session.connection().info.get("writes", 0))
+
+    def now(self, session: Session) -> datetime:
+        """The time by the database's clock, the only one that leases are reckoned by.
+
+        SQLite is in this process, and so is its clock.
+        """
+        if self.path:
+            return utc_now()
+        told: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return told.astimezone(UTC)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -168,11 +210,20 @@ def record(session: Session, campaign_id: int, kind: str, /, **payload: Any) -> 
     Returns:
         The event, with its number.
     """
-    told = Event(campaign_id=campaign_id, kind=kind, payload=payload)
-    session.add(told)
-    session.flush()
+    session.flush()  # what it tells of stands before it
+    values = {
+        "campaign_id": campaign_id, "kind": kind, "payload": payload, "time": utc_now(),
+    }  # fmt: skip
+    made = session.connection().execute(insert(Event.__table__), values)  # type: ignore[arg-type]
+    number = cast(tuple[int], made.inserted_primary_key)[0]
+    told = Event(id=number, **values)
     session.info.setdefault("told", []).append(told)
     return told
+
+
+def _count(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    if not statement.startswith(("SELECT", "SAVEPOINT", "RELEASE")):
+        connection.info["writes"] = connection.info.get("writes", 0) + 1
 
 
 def _parse(url: str) -> URL:
@@ -209,12 +260,12 @@ def _parse(url: str) -> URL:
     return parsed.set(drivername="sqlite" if backend == "sqlite" else "postgresql+psycopg")
 
 
-def _sqlite(url: URL, timeout: float) -> Engine:
+def _sqlite(url: URL, timeout: float, pool: type[Pool] = NullPool) -> Engine:
     engine = create_engine(
         url,
-        # A connection a transaction: none is left open when a program forgets to close.
-        poolclass=NullPool,
-        connect_args={"timeout": timeout},
+        # NullPool, a connection a transaction: none is left open when a program forgets to close.
+        poolclass=pool,
+        connect_args={"timeout": timeout, "check_same_thread": False},
         json_serializer=strict_json,
     )
 
@@ -230,24 +281,25 @@ def _sqlite(url: URL, timeout: float) -> Engine:
     def _begin(connection: Any) -> None:
         # A transaction that turned from reader to writer could meet another writer's change and
         # fail, so writers lock at once (BEGIN IMMEDIATE); a few pragmas want no transaction at all.
-        begin = connection.get_execution_options().get("matloop_begin", "BEGIN")
-        if begin:
+        for begin in connection.get_execution_options().get("matloop_begin", ("BEGIN",)):
             connection.exec_driver_sql(begin)
 
     return engine
 
 
 def _use_write_ahead_log(engine: Engine) -> None:
-    with engine.connect().execution_options(matloop_begin=None) as connection:
+    with engine.connect().execution_options(matloop_begin=()) as connection:
         if connection.scalar(text("PRAGMA journal_mode")) != "wal":
             connection.execute(text("PRAGMA journal_mode=WAL"))
 
 
-def _postgres(url: URL, timeout: float) -> Engine:
+def _postgres(url: URL, timeout: float, pool: type[Pool] = NullPool) -> Engine:
     try:
         return create_engine(
             url,
-            poolclass=NullPool,
+            poolclass=pool,
+            # of a pool: a connection that the server closed meanwhile is made anew
+            pool_pre_ping=pool is not NullPool,
             connect_args={
                 "connect_timeout": max(2, int(timeout)),
                 "options": f"-c lock_timeout={int(timeout * 1000)} -c timezone=UTC",

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.campaigns.served import Served
+
 MEASURE = '''
 """Answer a toy trial: slowly, or wrongly where asked."""
 
@@ -206,3 +208,11 @@ def toy(tmp_path) -> Toy:
 def toy_on_small_disk(small_disk) -> Toy:
     """The same on a disk of 1 MB."""
     return Toy(small_disk)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory) -> Iterator[Served]:
+    """A server without an engine, for all tests of clients; each makes campaigns of its own."""
+    made = Served(tmp_path_factory.mktemp("served"))
+    yield made.begin()
+    made.end()

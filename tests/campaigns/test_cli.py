@@ -25,7 +25,7 @@ COMMANDS = (
     "init", "validate", "run", "propose", "explain", "ingest", "status", "export", "backtest",
     "doctor",
 )  # fmt: skip
-GENERATORS = ("list", "show", "sample", "evaluate", "train")
+GENERATORS = ("list", "show", "sample", "complete", "evaluate", "train", "fit-prior")
 HEAVY = ("torch", "botorch", "ax", "pymatgen", "pandas", "scipy", "sqlalchemy", "pint")
 
 

@@ -1,0 +1,1 @@
+"""The service: laboratories, workers, people and pages at one door. See docs/service.md."""

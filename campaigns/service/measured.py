@@ -1,0 +1,107 @@
+"""What was measured, from the units in which it came to the campaign's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from campaigns import units
+from campaigns.errors import did_you_mean, quoted
+from campaigns.service.bodies import Measured, Realised
+from campaigns.service.core import Known
+from campaigns.service.problems import Refused
+
+LARGEST = 1e100
+"""As `loop.evaluators.base` has it, which need not be imported for it."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A mean and its standard error in the campaign's unit, and as they came."""
+
+    mean: float
+    sem: float | None
+    unit: str
+    raw_value: float
+    raw_unit: str
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """What came, where that was in another unit."""
+        if self.raw_unit == self.unit:
+            return {}
+        return {"raw_value": self.raw_value, "raw_unit": self.raw_unit}
+
+
+def readings(known: Known, metrics: Mapping[str, Measured]) -> dict[str, Reading]:
+    """What was measured, in the campaign's units.
+
+    Raises:
+        Refused: A metric that the campaign has not, a unit of another kind, a number that cannot
+            be; all are named.
+    """
+    read, errors = {}, []
+    for name, m in metrics.items():
+        where = f"metrics.{name}"
+        unit = known.units.get(name)
+        if unit is None:
+            hint = did_you_mean(name, known.units) or "send other things as artifacts"
+            errors.append({"where": where, "what": "the campaign has no such metric", "hint": hint})
+            continue
+        try:
+            mean = units.convert(m.value, m.unit, unit)
+            sem = None if m.sem is None else units.convert_spread(m.sem, m.unit, unit)
+        except units.UnitError as error:
+            errors.append({"where": f"{where}.unit", "what": error.what})
+            if error.hint:
+                errors[-1]["hint"] = error.hint
+            continue
+        if not abs(mean) <= LARGEST or not math.isfinite(sem or 0.0):
+            errors.append({"where": where, "what": f"{mean:g} {unit} cannot be"})
+            continue
+        read[name] = Reading(mean, sem, unit, m.value, m.unit.strip())
+    if errors:
+        raise Refused(422, "what was measured cannot be taken in", unchanged="the trial",
+                      errors=errors)  # fmt: skip
+    return read
+
+
+def realised(
+    known: Known, params: Mapping[str, Realised | float | str] | None
+) -> dict[str, dict[str, Any]]:
+    """Parameters as they really were: `value` in the axis's unit, and `raw_value`, `raw_unit`.
+
+    Raises:
+        Refused: A parameter that the campaign has not, or a unit of another kind.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    errors = []
+    for name, given in (params or {}).items():
+        value, unit = (given.value, given.unit) if isinstance(given, Realised) else (given, None)
+        where = f"realised.{name}"
+        axis = known.spec.space.get(name.partition(".")[0])
+        if axis is None or hasattr(axis, "latent"):
+            errors.append({"where": where, "what": "the campaign has no such parameter"})
+            continue
+        wanted = getattr(axis, "unit", None) or "dimensionless"
+        if isinstance(value, str):
+            if unit is not None:
+                errors.append({"where": where, "what": f"{quoted(value)} has no unit"})
+            made[name] = {"value": value}
+            continue
+        try:
+            converted = value if unit is None else units.convert(value, unit, wanted)
+        except units.UnitError as error:
+            errors.append({"where": f"{where}.unit", "what": error.what})
+            continue
+        made[name] = {"value": converted, "unit": wanted}
+        if unit is not None and unit != wanted:
+            made[name] |= {"raw_value": value, "raw_unit": unit}
+        if not math.isfinite(converted):
+            errors.append({"where": where, "what": f"{converted:g} {wanted} cannot be"})
+    if errors:
+        raise Refused(422, "parameters as realised cannot be taken in", unchanged="the trial",
+                      errors=errors)  # fmt: skip
+    return made
