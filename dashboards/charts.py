@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dashboards.calibration import Record
-from dashboards.facts import KINDS, Facts
+from campaigns.calibration import Record
+from campaigns.facts import KINDS, Facts
 from dashboards.figures import Figure, Plot, Point, Scale
 from dashboards.typography import (
     MINUS,

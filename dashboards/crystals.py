@@ -113,7 +113,7 @@ def read_crystal(texts: Mapping[str, str]) -> Crystal | None:
             structure = parse_cif(text, kind)
         except InputErrors:
             continue
-        symbol, group, cell = _symmetry(structure)
+        symbol, group, cell = symmetry(structure)
         note = ""
         if kind == "relaxed" and "designed" in texts:
             note = _what_relaxing_did(structure, group, texts["designed"])
@@ -146,7 +146,7 @@ def _crystal(structure: Structure, symbol: str, group: int, cell: Structure, not
     )
 
 
-def _symmetry(structure: Structure) -> tuple[str, int, Structure]:
+def symmetry(structure: Structure) -> tuple[str, int, Structure]:
     """Space group symbol and number, and the conventional cell; P1 where spglib finds none."""
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 
@@ -170,7 +170,7 @@ def _what_relaxing_did(relaxed: Structure, group: int, designed: str) -> str:
     except InputErrors:
         return ""
     notes = []
-    was, number_before, _ = _symmetry(before)
+    was, number_before, _ = symmetry(before)
     if number_before != group and was:
         notes.append(f"designed as {was} ({number_before})")
     change = (relaxed.volume / len(relaxed)) / (before.volume / len(before)) - 1.0

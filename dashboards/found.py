@@ -6,7 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from dashboards.facts import Facts
+from campaigns.facts import Facts
+from campaigns.store.models import FAILED
 from dashboards.typography import design_name, listed, name, plural, quantity, share
 from dashboards.words import bound, quantity_short
 from loop.front import feasible, hypervolume, reference_point, utilities
@@ -20,7 +21,7 @@ def found(facts: Facts) -> list[str]:
     said = [_counts(facts)]
     completed = [i for i, t in enumerate(facts.trials) if t["status"] == "completed"]
     if not completed:
-        reasons = Counter(t["failure"] for t in facts.trials if t["status"] == "failed")
+        reasons = Counter(t["failure"] for t in facts.trials if t["status"] in FAILED)
         if reasons:
             reason, times = reasons.most_common(1)[0]
             said.append(f"Nothing was measured; the commonest reason ({times}): {reason}")
@@ -45,8 +46,8 @@ def found(facts: Facts) -> list[str]:
 def _counts(facts: Facts) -> str:
     by = Counter(t["status"] for t in facts.trials)
     text = f"{plural(by['completed'], 'trial')} completed"
-    if by["failed"]:
-        text += f", {by['failed']} failed"
+    if failed := sum(by[status] for status in FAILED):
+        text += f", {failed} failed"
     waiting = by["candidate"] + by["running"]
     if waiting:
         text += f", {waiting} not answered yet"

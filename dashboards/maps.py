@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
+from campaigns.facts import Facts
 from campaigns.handout import flat_design
 from campaigns.spec_axes import ChoiceAxis, CompositionAxis, RangeAxis
 from dashboards.charts import better, drawing_order, legend
-from dashboards.facts import Facts
 from dashboards.figures import Figure, Plot, Scale, viridis
 from dashboards.typography import label, name, number, percent, plural
 

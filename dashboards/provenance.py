@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from campaigns.facts import Facts
 from campaigns.spec import written_seed
 from campaigns.tuning_words import of_card
 from dashboards import words
-from dashboards.facts import Facts
 from dashboards.typography import duration, listed, percent, plural
 
 Row = tuple[str, str]

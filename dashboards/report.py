@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from campaigns import __version__
+from campaigns.calibration import track_records
 from campaigns.errors import MatloopError
 from campaigns.explaining import learnt
+from campaigns.facts import Facts, read_facts
 from campaigns.write_file import write_whole
 from dashboards import charts, provenance, tables, words
-from dashboards.calibration import track_records
 from dashboards.crystal_picture import colour, gradients
 from dashboards.crystals import SYMPREC
-from dashboards.facts import Facts, read_facts
 from dashboards.figures import VIRIDIS_CSS
 from dashboards.found import found as what_was_found
 from dashboards.maps import maps as trial_maps

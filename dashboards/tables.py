@@ -12,11 +12,11 @@ import numpy as np
 from markupsafe import Markup
 
 from campaigns.explaining import why
+from campaigns.facts import Facts
 from campaigns.handout import flat_design
 from campaigns.spec_axes import CompositionAxis, RangeAxis
 from dashboards import words
 from dashboards.crystals import Crystal, Download, cifs, designed_cif, downloads, read_crystal
-from dashboards.facts import Facts
 from dashboards.found import volume as volume_of
 from dashboards.typography import (
     design_name,
@@ -262,6 +262,6 @@ def tiles(facts: Facts) -> list[tuple[str, str]]:
     if volume is not None:
         units = "·".join(unit(o.unit) for o in facts.problem.objectives if unit(o.unit))
         found.append((number(volume), f"hypervolume ({units})" if units else "hypervolume"))
-    failed = sum(t["status"] == "failed" for t in facts.trials)
+    failed = sum(kind == "failed" for kind in facts.kinds)
     found.append((f"{len(facts.ended)}", f"trials ended, {failed or 'none'} of them failed"))
     return found

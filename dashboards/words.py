@@ -7,9 +7,9 @@ from pathlib import PurePath
 
 import numpy as np
 
+from campaigns.calibration import LEVELS, Record
+from campaigns.facts import Facts
 from campaigns.spec_axes import ChoiceAxis, CompositionAxis, LatentAxis, PoolAxis, RangeAxis
-from dashboards.calibration import LEVELS, Record
-from dashboards.facts import Facts
 from dashboards.typography import (
     NOTHING,
     listed,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from campaigns.calibration import Record, track_records
+from campaigns.facts import read_facts
 from dashboards import typography as t
 from dashboards import words
-from dashboards.calibration import Record, track_records
 from dashboards.crystal_picture import MOST_ATOMS, gradients, picture, scene, view
 from dashboards.crystals import cifs, downloads, read_crystal
-from dashboards.facts import read_facts
 from dashboards.figures import Plot, Scale, viridis
 
 NBSP, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"

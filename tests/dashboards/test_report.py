@@ -16,8 +16,8 @@ from pymatgen.core import Structure
 from sqlalchemy import select
 
 from campaigns.errors import MatloopError, UsageError
+from campaigns.facts import read_facts
 from campaigns.store.models import Trial
-from dashboards.facts import read_facts
 from dashboards.provenance import reproduce
 from dashboards.report import to_report
 
@@ -346,7 +346,7 @@ def test_nothing_from_data_is_markup(handmade, page_of):
 def test_a_campaign_named_by_an_enemy(handmade, tmp_path):
     from dataclasses import replace
 
-    from dashboards.facts import read_facts
+    from campaigns.facts import read_facts
     from dashboards.report import render
 
     facts = replace(read_facts(handmade(RANGES).campaign), name=EVIL, database=EVIL_ATTRIBUTE)
