@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 if TYPE_CHECKING:
     from generators.crystals.dataset import Dataset, Row
     from generators.crystals.generator import CrystalGenerator
+    from generators.crystals.prior import FittedPrior
     from generators.crystals.training import Trained
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -65,17 +66,107 @@ def train_generator(
         ValueError: The recipe is not one.
     """
     from generators.crystals.dataset import load_dataset
+    from generators.crystals.prior_training import fit_prior
     from generators.crystals.training import train
 
     plan = load_recipe(recipe)
     dataset = load_dataset(plan, data, workers)
     rows = [row for row in dataset.rows if not row.held_out]
-    write(train(plan, rows, device, on_epoch), plan, dataset, out, workers)
+    trained = train(plan, rows, device, on_epoch)
+    prior = fit_prior(trained, plan, rows, device, on_epoch) if "prior" in plan else None
+    write(trained, plan, dataset, out, workers, prior)
     return out
 
 
+def refit_prior(
+    weights: Path,
+    data: Path,
+    out: Path,
+    recipe: str | Path | None = None,
+    device: str = "cpu",
+    on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    workers: int = 2,
+) -> Path:
+    """Fit the learnt prior of a trained generator, and write both as another version.
+
+    Args:
+        weights: The generator's `.safetensors` file; it stays as it is.
+        data: Folder that holds the files of its recipe.
+        out: Path of the `.safetensors` file to write; the card goes beside it.
+        recipe: Name or path of the recipe whose part `prior` is taken; else the generator's own,
+            or that of the shipped recipe `crystals`.
+        device: Where to train.
+        on_epoch: Called with every 500 steps and their mean loss.
+        workers: Processes that read and match crystals.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        FileNotFoundError: A file is absent.
+        ValueError: The recipe has no part `prior`, or the weights are not those of their card.
+    """
+    import numpy as np
+
+    from generators.crystals.dataset import load_dataset
+    from generators.crystals.generator import CrystalGenerator
+    from generators.crystals.prior_training import fit_prior
+    from generators.crystals.training import Trained
+
+    generator = CrystalGenerator.load(weights, device)
+    plan = dict(generator.card["recipe"])
+    if recipe is not None or "prior" not in plan:
+        given = load_recipe(recipe or "crystals")
+        if "prior" not in given:
+            raise ValueError(f"the recipe {recipe} has no part `prior`")
+        plan["prior"] = given["prior"]
+    dataset = load_dataset(plan, data, workers)
+    trained = Trained(
+        generator.network, generator.volumes, np.array(generator.card["property_mean"]),
+        np.array(generator.card["property_scale"]), tuple(generator.card["elements"]),
+        generator.card["minutes"],
+    )  # fmt: skip
+    rows = [row for row in dataset.rows if not row.held_out]
+    prior = fit_prior(trained, plan, rows, device, on_epoch)
+    card = {**generator.card, "recipe": plan}
+    if generator.learnt_prior is not None or weights.resolve() != out.resolve():
+        card["parent"] = generator.version
+    prior = _calibrated(trained, card, prior, dataset, out)
+    made = CrystalGenerator.load(out)
+    from generators.crystals.metrics import evaluate_prior
+
+    card["metrics"] = {**card["metrics"], "prior": evaluate_prior(made, PRIOR_SAMPLES)}
+    CrystalGenerator.save(trained, card, out, prior=prior)
+    return out
+
+
+def _calibrated(
+    trained: Trained, card: dict[str, Any], prior: FittedPrior, dataset: Dataset, out: Path
+) -> FittedPrior:
+    """Write a generator, and calibrate how well it knows latent vectors by what was written."""
+    from dataclasses import replace
+
+    from generators.crystals.familiarity import calibrate
+    from generators.crystals.generator import CrystalGenerator
+    from generators.crystals.tokens import tokenize
+
+    CrystalGenerator.save(trained, card, out, prior=prior)
+    generator = CrystalGenerator.load(out)
+    known = set(generator.card["elements"])
+    held = [
+        row.crystal for row in dataset.rows if row.held_out and set(row.crystal.elements) <= known
+    ]
+    found = calibrate(generator, generator.latent(tokenize(held, generator.volumes)))
+    return replace(prior, told={**prior.told, "familiarity": found})
+
+
 def write(
-    trained: Trained, recipe: dict[str, Any], dataset: Dataset, out: Path, workers: int = 2
+    trained: Trained,
+    recipe: dict[str, Any],
+    dataset: Dataset,
+    out: Path,
+    workers: int = 2,
+    prior: FittedPrior | None = None,
 ) -> None:
     """Write weights and card, with the metrics of what was written, half precision and all."""
     from generators.crystals.generator import CrystalGenerator
@@ -102,9 +193,11 @@ def write(
         },
         "metrics": {},
     }
-    CrystalGenerator.save(trained, card, out)
+    if prior is not None:
+        prior = _calibrated(trained, card, prior, dataset, out)
+    CrystalGenerator.save(trained, card, out, prior=prior)
     card["metrics"] = measure(CrystalGenerator.load(out), held, workers)
-    CrystalGenerator.save(trained, card, out)
+    CrystalGenerator.save(trained, card, out, prior=prior)
 
 
 def measure(generator: CrystalGenerator, held: Sequence[Row], workers: int = 2) -> dict[str, Any]:

@@ -133,7 +133,8 @@ def _describe_one(job: tuple[Structure, int]) -> WyckoffCrystal | str:
     return crystal
 
 
-def _numbers(source: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
+def known_numbers(source: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
+    """What a row tells of its source's heads: logarithms taken, outliers left out."""
     found = {}
     for head, column in source["properties"].items():
         try:
@@ -186,7 +187,7 @@ def load_dataset(recipe: Mapping[str, Any], folder: Path, workers: int = 2) -> D
                     Row(
                         source["file"],
                         result,
-                        _numbers(source, columns),
+                        known_numbers(source, columns),
                         is_held_out(key, recipe["held_out"]),
                         structure,
                     )

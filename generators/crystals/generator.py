@@ -18,15 +18,21 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from generators.base import EncodeError, Generator
+from generators.crystals.choosing import choose
+from generators.crystals.conditions import Conditions
+from generators.crystals.drawing import Drawn, draw, of_mapping
+from generators.crystals.familiarity import chance
+from generators.crystals.forcing import Partial, Rules
+from generators.crystals.geometry import CLOSEST, LEAST_VOLUME
 from generators.crystals.identity import identity
 from generators.crystals.network import CrystalNetwork, Size
+from generators.crystals.prior import FittedPrior
 from generators.crystals.symmetry import Array
 from generators.crystals.tokens import (
     MAX_ORBITS,
     Tokens,
     element_table,
     tokenize,
-    untokenize,
 )
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
@@ -34,8 +40,6 @@ from generators.files import replace_whole
 from generators.fine_tuning.adapter import FittedAdapter
 from generators.fine_tuning.recipe import Examined, Recipe, Runtime
 
-CLOSEST = 0.5  # Angstrom; with the volume the validity rule of Xie et al. (2022)
-LEAST_VOLUME = 0.1  # Angstrom^3
 _CACHED = 20_000
 _BATCH = 512
 _DESCRIPTORS = (
@@ -79,6 +83,7 @@ class CrystalGenerator(Generator):
         version: Hash of weights and recipe.
         device: Where the network runs.
         adapter: What makes the prior follow a property, where one was learnt.
+        learnt_prior: Where in the latent space crystals are, where that was learnt.
     """
 
     def __init__(
@@ -88,8 +93,9 @@ class CrystalGenerator(Generator):
         version: str,
         device: torch.device | str = "cpu",
         adapter: FittedAdapter | None = None,
+        learnt_prior: FittedPrior | None = None,
     ) -> None:
-        self.adapter = adapter
+        self.adapter, self.learnt_prior = adapter, learnt_prior
         self.network = network.to(device).eval()
         self.device = torch.device(device)
         self.card = dict(card)
@@ -130,8 +136,9 @@ class CrystalGenerator(Generator):
         network = CrystalNetwork(Size(**card["recipe"]["network"]), tuple(card["properties"]))
         state = {k: v.float() for k, v in load_file(weights).items()}
         adapter, state = FittedAdapter.split(card, state, device)
+        prior, state = FittedPrior.split(card, state, device)
         network.load_state_dict(state)
-        return cls(network, card, version, device, adapter)
+        return cls(network, card, version, device, adapter, prior)
 
     @staticmethod
     def save(
@@ -139,6 +146,7 @@ class CrystalGenerator(Generator):
         card: Mapping[str, Any],
         weights: Path,
         adapter: FittedAdapter | None = None,
+        prior: FittedPrior | None = None,
     ) -> None:
         """Write weights in half precision as safetensors, and the card beside them.
 
@@ -149,12 +157,16 @@ class CrystalGenerator(Generator):
             card: What else the card says; must have `name`, `recipe`.
             weights: Path of `NAME.safetensors`.
             adapter: What goes with the network.
+            prior: The same.
 
         Raises:
             OSError: They cannot be written.
         """
         state = {k: v.detach().cpu().half() for k, v in trained.network.state_dict().items()}
-        card = {k: v for k, v in card.items() if k != "adapter"}
+        card = {k: v for k, v in card.items() if k not in ("adapter", "prior")}
+        if prior is not None:
+            state |= prior.state()
+            card = {**card, "prior": dict(prior.told)}
         if adapter is not None:
             state |= adapter.state()
             card = {**card, "adapter": adapter.card}
@@ -175,7 +187,9 @@ class CrystalGenerator(Generator):
 
     def without_adapter(self) -> CrystalGenerator:
         """The same network with the prior as it was before an adapter."""
-        return CrystalGenerator(self.network, self.card, self.version, self.device)
+        return CrystalGenerator(
+            self.network, self.card, self.version, self.device, None, self.learnt_prior
+        )
 
     def fine_tune(
         self,
@@ -251,16 +265,29 @@ class CrystalGenerator(Generator):
         return self._decode(z if self.adapter is None else self.adapter.from_prior(z))
 
     @torch.no_grad()
-    def _decode(self, z: Tensor) -> list[Structure | None]:
+    def _decode(self, z: Tensor, rules: Rules | None = None) -> list[Structure | None]:
         out: list[Structure | None] = []
         for i in range(0, len(z), _BATCH):
             part = z[i : i + _BATCH].to(self.device, torch.float32)
-            tokens = self.network.decode(part, self.max_atoms, self.card["elements"]).to("cpu")
-            for k in range(len(tokens)):
-                crystal = untokenize(tokens, k, self.volumes)
-                structure = crystal.structure() if crystal is not None else None
-                out.append(structure if structure is not None and is_valid(structure) else None)
+            given = None if rules is None else rules[i : i + _BATCH].to(self.device)
+            chosen = choose(
+                self.network, part, self.max_atoms, self.card["elements"], self.volumes, given
+            )
+            out += [None if one is None else one[0].structure(one[1]) for one in chosen]
         return out
+
+    def familiarity(self, z: Tensor) -> Array:
+        """How well it knows latent vectors `n x d`: `n` chances, in [0, 1].
+
+        The chance that a vector decodes to a valid crystal whose own vector is near, as calibrated
+        on crystals that training never saw; the card tells how well.
+
+        Raises:
+            ValueError: It has no learnt prior.
+        """
+        if self.learnt_prior is None:
+            raise ValueError(f"this version of {self.name} has no learnt prior to tell by")
+        return chance(self.learnt_prior, z if self.adapter is None else self.adapter.from_prior(z))
 
     def predict(self, designs: Sequence[Structure]) -> dict[str, Array]:
         """Properties that the heads predict of structures, in the units of its card."""
@@ -334,27 +361,65 @@ class CrystalGenerator(Generator):
         atoms = "1 atom" if crystal.atoms == 1 else f"{crystal.atoms} atoms"
         return f"{design.composition.reduced_formula} ({crystal.group.symbol}, {atoms})"
 
-    def sample(
-        self, n: int, seed: int = 0, conditions: dict[str, Any] | None = None
-    ) -> list[Structure | None]:
-        """`n` structures from the prior; latent vectors without a valid design are drawn anew.
+    def prior(self, n: int, seed: int = 0) -> Tensor:
+        """Draw `n x d` latent vectors from where crystals are, if that was learnt."""
+        # what an adapter was fitted to is the normal distribution, and it knows what to do with it
+        if self.learnt_prior is None or self.adapter is not None:
+            return super().prior(n, seed)
+        return self.learnt_prior.draw(n, torch.Generator().manual_seed(seed))
 
-        None stands only where twenty draws for each asked design were not enough. Conditions are
-        values of what an adapter follows, in the units that it learnt.
+    def sample(
+        self, n: int, seed: int = 0, conditions: Conditions | Mapping[str, Any] | None = None
+    ) -> list[Structure | None]:
+        """`n` structures from the prior that are valid and meet the conditions; see `draw`.
+
+        None stands only where twenty draws for each asked design were not enough.
+
+        Args:
+            n: Number of structures.
+            seed: Of the draws.
+            conditions: `Conditions`, or what `Conditions.parse` reads; or, of a generator with an
+                adapter, values of what the adapter follows, in the units that it learnt.
+
+        Raises:
+            ConditionError: What is asked means nothing, or this generator knows nothing of it.
         """
-        if conditions and (
-            self.adapter is None or not set(conditions) <= set(self.adapter.metrics)
-        ):
-            return super().sample(n, seed, conditions)
-        z = self.prior(20 * n, seed)
-        if self.adapter is not None:
-            z = self.adapter.from_prior(z, conditions)
-        found: list[Structure | None] = []
+        if self.adapter is None or not self.follows(conditions):
+            found: list[Structure | None] = [*self.draw(n, seed, conditions).designs]
+            return found + [None] * (n - len(found))
+        assert not isinstance(conditions, Conditions)
+        z = self.adapter.from_prior(self.prior(20 * n, seed), conditions)
+        found = []
         for i in range(0, len(z), max(n, 1)):
             found += [s for s in self._decode(z[i : i + n]) if s is not None]
             if len(found) >= n:
                 break
         return found[:n] + [None] * (n - len(found))
+
+    def follows(self, conditions: Conditions | Mapping[str, Any] | None) -> bool:
+        """Whether it has an adapter, to which these conditions (or none) are left."""
+        asked = conditions.as_dict() if isinstance(conditions, Conditions) else conditions or {}
+        return self.adapter is not None and set(asked) <= set(self.adapter.metrics)
+
+    def draw(
+        self, n: int, seed: int = 0, conditions: Conditions | Mapping[str, Any] | None = None
+    ) -> Drawn:
+        """As `sample`, with how many draws it took and which conditions others missed."""
+        return draw(self, n, seed, of_mapping(conditions))
+
+    def complete(
+        self,
+        partial: Partial,
+        n: int,
+        seed: int = 0,
+        conditions: Conditions | Mapping[str, Any] | None = None,
+    ) -> Drawn:
+        """Different crystals that have given orbits; `generators.crystals.completion` reads them.
+
+        Raises:
+            ConditionError: As `sample`; or the conditions contradict the orbits.
+        """
+        return draw(self, n, seed, of_mapping(conditions), partial)
 
 
 def _descriptors(structure: Structure, atoms: int) -> list[float]:

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from generators.crystals.decoding import Drafts, search
+from generators.crystals.forcing import Rules
 from generators.crystals.tokens import (
     GROUPS,
     LATTICE,
@@ -28,6 +30,7 @@ from generators.crystals.tokens import (
     NO_POSITION,
     Tokens,
     element_table,
+    magpie_elements,
     position_table,
 )
 
@@ -44,6 +47,7 @@ class Size:
         heads: Of attention.
         encoder: Layers of the encoder.
         decoder: Layers of the decoder.
+        statistics: Whether the encoder reads Magpie's statistics of the composition (Ward 2016).
     """
 
     latent: int = 48
@@ -51,6 +55,7 @@ class Size:
     heads: int = 4
     encoder: int = 3
     decoder: int = 3
+    statistics: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
@@ -76,6 +81,7 @@ class CrystalNetwork(nn.Module):
     """
 
     chemistry: Tensor
+    elements_known: Tensor
     sites: Tensor
     used: Tensor
     atoms: Tensor
@@ -105,6 +111,12 @@ class CrystalNetwork(nn.Module):
         self.coordinates = nn.Linear(18, d)
         self.lattice_in = nn.Linear(LATTICE, d)
         self.composition_in = nn.Linear(d, d)
+        if size.statistics:
+            elements = np.concatenate([element_table(), magpie_elements()], 1)
+            values = torch.tensor(elements, dtype=torch.float32)
+            self.register_buffer("elements_known", values, persistent=False)
+            self.statistics_in = _mlp(4 * values.shape[1], d, d)
+            nn.init.zeros_(self.statistics_in[-1].weight)  # type: ignore[arg-type]
 
         def stack(layers: int) -> nn.TransformerEncoder:
             layer = nn.TransformerEncoderLayer(
@@ -141,11 +153,10 @@ class CrystalNetwork(nn.Module):
 
     def _orbits(self, t: Tokens) -> Tensor:
         real = (t.position != NO_POSITION)[..., None]
-        out: Tensor = (
-            self._site(t.group, t.position)
-            + self._elements()[t.element]
-            + self.coordinates(_waves(t.free))
-        ) * real
+        return self._orbit(self._site(t.group, t.position), t.element, t.free) * real
+
+    def _orbit(self, site: Tensor, element: Tensor, free: Tensor) -> Tensor:
+        out: Tensor = site + self._elements()[element] + self.coordinates(_waves(free))
         return out
 
     def _composition(self, t: Tokens) -> Tensor:
@@ -153,12 +164,25 @@ class CrystalNetwork(nn.Module):
         share = count / count.sum(1, keepdim=True).clamp(min=1)
         return (self._elements()[t.element] * share[..., None]).sum(1)
 
+    def _statistics(self, t: Tokens) -> Tensor:
+        """Mean, mean deviation, least and largest of the elements' properties, by atoms."""
+        count = self.atoms[t.group[:, None], t.position]
+        share = (count / count.sum(1, keepdim=True).clamp(min=1))[..., None]
+        values, real = self.elements_known[t.element], (t.element > 0)[..., None]
+        mean = (values * share).sum(1)
+        deviation = ((values - mean[:, None]).abs() * share).sum(1)
+        least = values.masked_fill(~real, 1e3).amin(1)
+        most = values.masked_fill(~real, -1e3).amax(1)
+        return torch.cat([mean, deviation, least, most], -1)
+
     # encoder -----------------------------------------------------------------------------------
     def encode(self, t: Tokens) -> tuple[Tensor, Tensor]:
         """Mean and log variance, each `n x latent`, of the posterior of z."""
         cell = (t.lattice - self.lattice_mean) / self.lattice_scale
         whole = self.group_embedding(t.group) + self.lattice_in(cell)
         whole = whole + self.composition_in(self._composition(t))
+        if self.size.statistics:
+            whole = whole + self.statistics_in(self._statistics(t))
         tokens = torch.cat([whole[:, None], self._orbits(t)], 1)
         blank = torch.cat(
             [torch.zeros_like(t.group, dtype=torch.bool)[:, None], t.position == NO_POSITION], 1
@@ -210,6 +234,16 @@ class CrystalNetwork(nn.Module):
     def _lattice(self, last: Tensor, t: Tokens, z: Tensor) -> Tensor:
         out: Tensor = self.lattice_out(torch.cat([last, self._composition(t), z], -1))
         return out
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """Which coordinate of z each property is led to: one for each kind of property.
+
+        A kind is what the first two words of a name say, since formation energies of two data sets
+        are heads of their own and yet alike.
+        """
+        kinds = list(dict.fromkeys("_".join(p.split("_")[:2]) for p in self.properties))
+        return {p: kinds.index("_".join(p.split("_")[:2])) for p in self.properties}
 
     def predict(self, z: Tensor) -> Tensor:
         """Predicted properties (standardised), `n x p`, of latent vectors `n x latent`."""
@@ -267,56 +301,13 @@ class CrystalNetwork(nn.Module):
         return {"group": group, "site": site, "element": element, "free": free, "lattice": lattice}
 
     @torch.no_grad()
-    def decode(self, z: Tensor, max_atoms: int, elements: Sequence[int]) -> Tokens:
-        """The most likely crystal of each latent vector `n x latent`, orbit by orbit.
-
-        Args:
-            z: Latent vectors.
-            max_atoms: Atoms in the primitive cell at most.
-            elements: Atomic numbers to choose from.
-        """
-        allowed = torch.zeros(MAX_Z + 1, dtype=torch.bool, device=z.device)
-        allowed[list(elements)] = True
-        n, device = len(z), z.device
-        group_logits = self.group_out(self._hidden(z, None, None)[:, -1])
-        group_logits[:, 0] = -1e4
-        group = group_logits.argmax(-1)
-        position = torch.full((n, MAX_ORBITS), NO_POSITION, dtype=torch.long, device=device)
-        element = torch.zeros(n, MAX_ORBITS, dtype=torch.long, device=device)
-        free = torch.zeros(n, MAX_ORBITS, 3, device=device)
-        filled = torch.zeros(n, MAX_POSITIONS, device=device)
-        atoms = torch.zeros(n, device=device)
-        last = torch.zeros(n, self.size.width, device=device)
-        running = torch.arange(n, device=device)
-        for k in range(MAX_ORBITS + 1):
-            t = Tokens(
-                group[running],
-                position[running, :k],
-                element[running, :k],
-                free[running, :k],
-                torch.zeros(len(running), LATTICE, device=device),
-            )
-            h = self._hidden(z[running], t if k else None, group[running])[:, -1]
-            last[running] = h
-            if k == MAX_ORBITS:
-                break
-            logits = self._site_logits(h[:, None], group[running], filled[running][:, None])[:, 0]
-            room = self.atoms[group[running], :MAX_POSITIONS] + atoms[running, None] <= max_atoms
-            logits[:, :MAX_POSITIONS] = logits[:, :MAX_POSITIONS].masked_fill(~room, -1e4)
-            chosen = logits.argmax(-1)
-            go = chosen != NO_POSITION
-            running, h, chosen = running[go], h[go], chosen[go]
-            if not len(running):
-                break
-            site = self._site(group[running], chosen[:, None])[:, 0]
-            element_logits = self._element_logits(h, site).masked_fill(~allowed, -1e4)
-            z_chosen = element_logits.argmax(-1)
-            unit = self._free(h, site, z_chosen)
-            u = torch.atan2(unit[..., 1], unit[..., 0]) / (2 * torch.pi) % 1.0
-            position[running, k], element[running, k] = chosen, z_chosen
-            free[running, k] = u * self.used[group[running], chosen]
-            filled[running, chosen] += 1
-            atoms[running] += self.atoms[group[running], chosen]
-        t = Tokens(group, position, element, free, torch.zeros(n, LATTICE, device=device))
-        cell = self._lattice(last, t.trimmed(), z) * self.lattice_scale + self.lattice_mean
-        return Tokens(group, position, element, free, cell)
+    def drafts(
+        self,
+        z: Tensor,
+        max_atoms: int,
+        elements: Sequence[int],
+        beams: int = 1,
+        rules: Rules | None = None,
+    ) -> Drafts:
+        """The likeliest crystals of latent vectors; see `generators.crystals.decoding.search`."""
+        return search(self, z, max_atoms, elements, beams, rules)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,7 +55,8 @@ class Tokens:
 
     def trimmed(self) -> Tokens:
         """Without the orbit slots that no crystal of the batch uses."""
-        k = max(1, int((self.position != NO_POSITION).sum(1).max()))
+        counts = (self.position != NO_POSITION).sum(1)
+        k = max([1, *counts.tolist()])
         return Tokens(
             self.group, self.position[:, :k], self.element[:, :k], self.free[:, :k], self.lattice
         )
@@ -196,6 +199,34 @@ def element_table() -> Array:
     known = rows[1:]
     rows[1:] = (known - known.mean(0)) / known.std(0)
     return rows
+
+
+@lru_cache(maxsize=1)
+def _magpie() -> tuple[list[str], Array]:
+    """Names and values, `MAX_Z + 1 x 22`, of Magpie's properties of the elements; NaN: unknown."""
+    rows = np.full((MAX_Z + 1, 22), np.nan)
+    with (Path(__file__).parent / "metrics" / "magpie.csv").open(newline="") as handle:
+        head, *table = csv.reader(handle)
+    for row in table:
+        z = Element(row[0]).Z
+        if z <= MAX_Z:
+            rows[z] = [float(x) if x else np.nan for x in row[1:]]
+    return head[1:], rows
+
+
+def magpie_elements() -> Array:
+    """Magpie's properties of the elements (Ward 2016): `MAX_Z + 1 x 22`, standardised."""
+    rows = _magpie()[1]
+    known: Array = np.nan_to_num((rows - np.nanmean(rows, 0)) / (np.nanstd(rows, 0) + 1e-9))
+    return known
+
+
+@lru_cache(maxsize=1)
+def magpie_radii() -> Array:
+    """Covalent radii of the elements (Angstrom), `MAX_Z + 1`, as Magpie has them."""
+    names, rows = _magpie()
+    radii: Array = np.nan_to_num(rows[:, names.index("CovalentRadius")] / 100, nan=1.6)
+    return radii
 
 
 @lru_cache(maxsize=1)

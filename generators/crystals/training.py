@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from generators.crystals.dataset import Row
+from generators.crystals.grounding import ground
 from generators.crystals.network import CrystalNetwork, Size
 from generators.crystals.symmetry import Array
 from generators.crystals.tokens import (
+    MAX_POSITIONS,
     MAX_Z,
     NO_POSITION,
     Tokens,
     fit_atomic_volumes,
+    position_table,
     substitutions,
     tokenize,
 )
@@ -77,11 +80,59 @@ def substitute(t: Tokens, share: float, source: torch.Generator) -> tuple[Tokens
     return Tokens(t.group, t.position, element, t.free, t.lattice), change
 
 
+def mutate(t: Tokens, share: float, source: torch.Generator) -> tuple[Tokens, Tensor]:
+    """Move one orbit of some crystals to another Wyckoff position of their group.
+
+    No crystal of nature, perhaps, but what an autoencoder must write down all the same: it has seen
+    few of the combinations of positions that there are. Such a description may not be canonical.
+
+    Args:
+        t: `n` crystals.
+        share: Of the crystals to change, where that can be done.
+        source: Of randomness.
+
+    Returns:
+        The crystals, and which of them (`n`, bool) were changed.
+    """
+    n, k = t.position.shape
+    _, used, atoms = (torch.tensor(x, dtype=torch.float32) for x in position_table())
+    real = t.position != NO_POSITION
+    which = torch.multinomial(real.float(), 1, generator=source)[:, 0]
+    every = torch.arange(n)
+    counts = torch.nn.functional.one_hot(t.position, MAX_POSITIONS + 1).sum(1)[:, :MAX_POSITIONS]
+    old = t.position[every, which]
+    room = atoms[t.group, :MAX_POSITIONS] <= atoms[t.group, old][:, None].clamp(min=2.0)
+    flexible = used[t.group, :MAX_POSITIONS].sum(-1) > 0
+    fits = (atoms[t.group, :MAX_POSITIONS] > 0) & room & (flexible | (counts == 0))
+    possible = fits.any(1)
+    fits[~possible, 0] = True
+    new = torch.multinomial(fits.float(), 1, generator=source)[:, 0]
+    change = possible & (new != old) & (torch.rand(n, generator=source) < share)
+    position = t.position.clone()
+    position[every, which] = torch.where(change, new, old)
+    free = t.free.clone()
+    drawn = torch.rand(n, 3, generator=source)
+    free[every, which] = torch.where(
+        change[:, None], drawn * used[t.group, new], free[every, which]
+    )
+    rank = torch.tensor([element_rank(z) if z else 9.0 for z in range(MAX_Z + 1)])
+    key = position * 100 + rank[t.element]
+    order = torch.where(change[:, None], key.argsort(dim=1, stable=True), torch.arange(k))
+    return Tokens(
+        t.group,
+        position.gather(1, order),
+        t.element.gather(1, order),
+        free.gather(1, order[..., None].expand(-1, -1, 3)),
+        t.lattice,
+    ), change
+
+
 def train(
     recipe: Mapping[str, Any],
     rows: Sequence[Row],
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Trained:
     """Train a network on rows, none of them held out.
 
@@ -90,6 +141,7 @@ def train(
         rows: Training rows.
         device: Where to train.
         on_epoch: Called with the epoch and its mean losses.
+        start: Weights to start from, of a network that may have fewer parts.
     """
     if any(row.held_out for row in rows):
         raise ValueError("a held-out row was given to training")
@@ -107,9 +159,16 @@ def train(
     network = CrystalNetwork(Size(**recipe["network"]), heads).to(device)
     network.lattice_mean.copy_(tokens.lattice.mean(0))
     network.lattice_scale.copy_(tokens.lattice.std(0) + 1e-3)
+    if start is not None:
+        network.load_state_dict({k: v.float() for k, v in start.items()}, strict=False)
     optimizer = torch.optim.AdamW(
         network.parameters(), plan["learning_rate"], weight_decay=plan["weight_decay"]
     )
+    # a coordinate that several heads lead is in the units of the first of these
+    axes = list(network.axes.values())
+    lead = [axes.index(a) for a in axes]
+    ratio = torch.tensor(scale / scale[lead], dtype=torch.float32).to(device)
+    shift = torch.tensor((mean - mean[lead]) / scale[lead], dtype=torch.float32).to(device)
     size, batch = len(rows), plan["batch"]
     orbits = (tokens.position != NO_POSITION).sum(1)
     steps = plan["epochs"] * math.ceil(size / batch)
@@ -121,6 +180,9 @@ def train(
         totals: dict[str, float] = {}
         for index in _batches(orbits, batch, source):
             part, changed = substitute(tokens[index].trimmed(), plan["substitution"], source)
+            if plan.get("mutation"):
+                part, moved = mutate(part, plan["mutation"], source)
+                changed = changed | moved
             part = part.to(device)
             z_mean, log_variance = network.encode(part)
             z = z_mean + torch.randn_like(z_mean) * (0.5 * log_variance).exp()
@@ -133,8 +195,12 @@ def train(
             losses["property"] = torch.nn.functional.huber_loss(
                 error, torch.zeros_like(error), reduction="none"
             ).sum(1)
-            warm = min(1.0, step / (0.2 * steps))
-            loss = sum(weights[k] * v.mean() for k, v in losses.items())
+            led = torch.where(
+                torch.isnan(y), 0.0, z_mean[:, axes] - (y.nan_to_num() * ratio + shift)
+            )
+            losses["axis"] = (led**2).sum(1)
+            warm = 1.0 if start is not None else min(1.0, step / (0.2 * steps))
+            loss = sum(weights.get(k, 0.0) * v.mean() for k, v in losses.items())
             loss = loss + plan["beta"] * warm * kl.mean()
             optimizer.zero_grad()
             loss.backward()
@@ -147,6 +213,11 @@ def train(
         if on_epoch is not None:
             on_epoch(epoch + 1, totals)
     elements = tuple(sorted({z for row in rows for z in row.crystal.elements}))
+    if "grounding" in plan:
+        ground(
+            network.eval(), tokens.to(device), targets, recipe["max_atoms"], elements,
+            plan["grounding"], source,
+        )  # fmt: skip
     minutes = (time.monotonic() - started) / 60
     return Trained(network.eval(), volumes, mean, scale, elements, minutes)
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from generators.crystals.generator import CrystalGenerator
+from generators.crystals.prior import FittedPrior
+from generators.crystals.prior_training import follow
 from generators.crystals.tokens import Tokens, tokenize
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal
@@ -108,13 +110,17 @@ def fine_tune(
     network = copy.deepcopy(generator.network)
     adapters: list[FittedAdapter | None] = [generator.adapter]
     learnt: dict[str, Any] = {}
+    lots: list[tuple[Tokens, torch.Tensor, float]] = []
     if recipe.method == "adapter":
         fitted, learnt = adapt(generator, known, recipe, learn)
         adapters = list(fitted)
     else:
-        _train_network(generator, network, known, again, recipe, learn)
+        lots = _train_network(generator, network, known, again, recipe, learn)
     if not fabric.is_global_zero:
         raise SystemExit(0)
+    prior = generator.learnt_prior
+    if prior is not None and lots:
+        prior = follow(prior, network.eval(), lots, generator.card["recipe"]["prior"], recipe.seed)
     minutes = (time.monotonic() - started) / 60
     trained = Trained(
         network.cpu().eval(), generator.volumes, np.asarray(generator.card["property_mean"]),
@@ -144,13 +150,14 @@ def fine_tune(
         "guard": held,
         "fine_tuning": told,
     }
-    return _keep(trained, card, adapters, recipe, before, out)
+    return _keep(trained, card, adapters, prior, recipe, before, out)
 
 
 def _keep(
     trained: Trained,
     card: dict[str, Any],
     adapters: list[FittedAdapter | None],
+    prior: FittedPrior | None,
     recipe: Recipe,
     before: dict[str, float],
     out: Path,
@@ -160,7 +167,7 @@ def _keep(
     for adapter in adapters:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tuned.") as place:
             draft = Path(place) / out.name
-            CrystalGenerator.save(trained, card, draft, adapter)
+            CrystalGenerator.save(trained, card, draft, adapter, prior)
             after = guard.figures(CrystalGenerator.load(draft), card["guard"])
         try:
             guard.check(card["guard"]["first"], before, after, recipe.floor)
@@ -170,7 +177,7 @@ def _keep(
                 raise
     card["fine_tuning"]["after"] = after
     card["metrics"] = {"fine_tuning": {"before": before, "after": after}}
-    CrystalGenerator.save(trained, card, out, adapter)
+    CrystalGenerator.save(trained, card, out, adapter, prior)
     return CrystalGenerator.load(out)
 
 
@@ -218,7 +225,8 @@ def _train_network(
     again: Replay | None,
     recipe: Recipe,
     learn: Callable[[torch.nn.Module, Any], None],
-) -> None:
+) -> list[tuple[Tokens, torch.Tensor, float]]:
+    """Train the network; crystals that it learnt from, their chances, and each lot's share."""
     assert recipe.batch is not None
     replayed = 0 if again is None else round(recipe.batch * (recipe.replay or 0.0))
     plan = lessons(generator, known, recipe, recipe.batch - replayed)
@@ -228,6 +236,7 @@ def _train_network(
     parent = copy.deepcopy(generator.network) if pull else None
     module = Elbo(network, parent, generator.card["recipe"]["training"], pull)
     learn(module, lambda source: batches(plan, generator.dim, source))
+    return [(lesson.tokens, lesson.chance, float(count)) for lesson, count in plan]
 
 
 def lessons(

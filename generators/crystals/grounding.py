@@ -1,0 +1,126 @@
+"""Property heads that foretell what a latent vector is decoded to, wherever the vector is.
+
+Heads that are trained on encoded crystals say anything elsewhere, and whoever goes down their
+gradient finds where they are wrong. So they are taught the rest: vectors are drawn, moved down the
+heads' own gradients as an optimiser would, decoded, and encoded again; what the heads say of the
+decoded crystal's own vector is what they should have said of the first. Notin et al. (NeurIPS 2021)
+tell of the failure; encoding again is what Maus et al. (NeurIPS 2022) optimise by.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from generators.crystals.network import CrystalNetwork
+from generators.crystals.tokens import Tokens
+
+_BATCH = 512
+_PART = 1000
+
+
+@torch.no_grad()
+def _encoded(network: CrystalNetwork, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    parts = [network.encode(tokens[i : i + _PART].trimmed()) for i in range(0, len(tokens), _PART)]
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+@torch.no_grad()
+def _again(
+    network: CrystalNetwork, z: Tensor, max_atoms: int, elements: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Where vectors that decode to a crystal are encoded, and which of the vectors these are."""
+    drafts = [
+        network.drafts(z[i : i + _PART], max_atoms, elements) for i in range(0, len(z), _PART)
+    ]
+    at = torch.cat([d.owner + i * _PART for i, d in enumerate(drafts)])
+    return torch.cat([_encoded(network, d.tokens)[0] for d in drafts]), at
+
+
+def _descend(heads: nn.Module, z: Tensor, column: int, steps: int, rate: float) -> Tensor:
+    """Vectors on their way down (or up, of every second one) a head."""
+    point = z.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([point], rate)
+    sign = torch.ones(len(z))
+    sign[::4] = -1.0
+    for _ in range(steps):
+        (point.grad,) = torch.autograd.grad((heads(point)[:, column] * sign).sum(), point)
+        optimizer.step()
+    return point.detach()
+
+
+class _Heads(nn.Module):
+    def __init__(self, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([head(z) for head in self.heads], -1)
+
+
+def ground(
+    network: CrystalNetwork,
+    tokens: Tokens,
+    targets: Tensor,
+    max_atoms: int,
+    elements: Sequence[int],
+    plan: Mapping[str, Any],
+    source: torch.Generator,
+) -> None:
+    """Train the property heads of a network, which else stays as it is.
+
+    Args:
+        network: Trained.
+        tokens: The training crystals.
+        targets: Their properties, standardised, `n x p`; NaN where unknown.
+        max_atoms: Of the generator.
+        elements: Of the generator.
+        plan: `rounds`, `draws` and `steps` of each.
+        source: Of randomness.
+    """
+    mean, log_variance = _encoded(network, tokens)
+    spread = (0.5 * log_variance).exp()
+    teacher = copy.deepcopy(network.property_out)
+    told = _Heads(teacher).requires_grad_(False)
+    heads = _Heads(network.property_out)
+    known = ~torch.isnan(targets)
+    seen_z, seen_y = [torch.zeros(0, mean.shape[1])], [torch.zeros(0, targets.shape[1])]
+    for _ in range(plan["rounds"]):
+        n = plan["draws"]
+        of = torch.randint(len(mean), (n,), generator=source)
+        start = mean[of] + spread[of] * torch.randn(n, mean.shape[1], generator=source)
+        start[::3] = torch.randn(len(start[::3]), mean.shape[1], generator=source)
+        away = torch.rand(n, 1, generator=source) * 5.0
+        moved = []
+        for column, rows in enumerate(torch.arange(n).tensor_split(targets.shape[1])):
+            end = _descend(heads, start[rows], column, 100, 0.05)
+            path = torch.rand(len(rows), 1, generator=source)
+            moved.append(torch.lerp(start[rows], end, path))
+        z = torch.cat([*moved, start + away * 0.2 * torch.randn(start.shape, generator=source)])
+        again, at = _again(network, z, max_atoms, elements)
+        seen_z.append(z[at])
+        seen_y.append(told(again))
+        every_z, every_y = torch.cat(seen_z), torch.cat(seen_y)
+        heads.train()
+        optimizer = torch.optim.AdamW(heads.parameters(), 3e-3, weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 3e-3, total_steps=plan["steps"] + 1
+        )
+        for _ in range(plan["steps"]):
+            i = torch.randint(len(every_z), (_BATCH,), generator=source)
+            j = torch.randint(len(mean), (_BATCH,), generator=source)
+            noise = torch.randn(_BATCH, mean.shape[1], generator=source)
+            own = heads(mean[j] + 0.5 * spread[j] * noise) - targets[j].nan_to_num()
+            loss = nn.functional.smooth_l1_loss(heads(every_z[i]), every_y[i], beta=0.3)
+            loss = loss + nn.functional.smooth_l1_loss(
+                own * known[j], torch.zeros_like(own), beta=0.3
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    network.eval()
