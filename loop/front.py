@@ -129,9 +129,14 @@ def hypervolume_trace(
         reference, _ = reference_point(problem, outcomes)
     usable = counts(problem, outcomes)
     trace, volume = np.zeros(len(outcomes)), 0.0
+    front: list[int] = []  # the rest adds nothing to the volume
     for i in range(len(outcomes)):
         if usable[i]:
-            volume = max(volume, hypervolume(problem, outcomes[: i + 1], reference))
+            rows = [*front, i]
+            on = pareto_mask(problem, outcomes[rows])
+            if on[-1]:
+                front = [row for row, kept in zip(rows, on, strict=True) if kept]
+                volume = max(volume, hypervolume(problem, outcomes[front], reference))
         trace[i] = volume
     return trace
 

@@ -66,6 +66,24 @@ class OutcomeConstraint:
 
 
 @dataclass(frozen=True)
+class PredictedBound:
+    """A bound on what a predictor says of a crystal: `name op bound`, in the predictor's unit.
+
+    Attributes:
+        name: as it was written, for whoever reads why a design was refused.
+        predictor: see `generators.crystals.predictors`.
+        metric: which of its properties.
+    """
+
+    name: str
+    predictor: str
+    metric: str
+    op: Literal["<=", ">="]
+    bound: float
+    unit: str
+
+
+@dataclass(frozen=True)
 class ScreenRules:
     """Which crystals may be proposed at all.
 
@@ -74,12 +92,14 @@ class ScreenRules:
         exclude: element symbols that are not allowed.
         charge_neutral: only compositions that oxidation states can balance (or alloys of metals).
         max_atoms: largest number of sites in the cell. None = no limit.
+        predicted: what predictors must say of a crystal.
     """
 
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     charge_neutral: bool = False
     max_atoms: int | None = None
+    predicted: tuple[PredictedBound, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from loop.fidelity_rule import (
 from loop.front import reference_point
 from loop.polish import polish
 from loop.pooling import CHUNK, best_of_all
+from loop.predicted import told
 from loop.problem import Problem
 from loop.screening import OXIDATION_STATES, Seen, screen
 from loop.search import Pool, encodable, evolve, explore, good_rows, spread_out
@@ -268,6 +269,7 @@ def propose(
         seen = Seen(problem.space, rule.taken(every=not enough))
     if problem.screen.charge_neutral:
         notes.append(f"charge neutrality by smact with the {OXIDATION_STATES} oxidation states")
+    notes += told(problem.screen.predicted)
 
     pool = Pool(problem, seed=int(streams[1].generate_state(1)[0]))
     rng = np.random.default_rng(streams[2])

@@ -20,6 +20,7 @@ from functools import lru_cache
 import numpy as np
 from pymatgen.core import Composition, Structure
 
+from loop.predicted import broken
 from loop.problem import ScreenRules
 from loop.space import Design, DesignSpace
 
@@ -145,4 +146,23 @@ def screen(designs: Sequence[Design | None], rules: ScreenRules) -> tuple[list[i
             kept.append(i)
         else:
             refused[refusal.rule] += 1
-    return kept, refused
+    return (_predicted(designs, kept, rules, refused) if rules.predicted else kept), refused
+
+
+def _predicted(
+    designs: Sequence[Design | None], kept: list[int], rules: ScreenRules, refused: Counter[str]
+) -> list[int]:
+    """Keep those whose crystals predictors find right; all at once, for batches are fast."""
+    owners = [
+        (i, value)
+        for i in kept
+        for value in (designs[i] or {}).values()
+        if isinstance(value, Structure)
+    ]
+    wrong: dict[int, str] = {}
+    answers = broken([crystal for _, crystal in owners], rules.predicted)
+    for (i, _), answer in zip(owners, answers, strict=True):
+        if answer is not None:
+            wrong.setdefault(i, answer[0])
+    refused.update(wrong.values())
+    return [i for i in kept if i not in wrong]

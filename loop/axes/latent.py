@@ -73,8 +73,9 @@ class LatentAxis(Axis):
         return self.generator.sample(n, seed=seed)
 
     def prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Standard normal."""
-        return rng.standard_normal((n, self.width))
+        """The generator's: standard normal, or where it learnt that designs are."""
+        z = self.generator.prior(n, seed=int(rng.integers(2**31)))
+        return np.asarray(z.detach().cpu(), dtype=np.float64)
 
     def encode(self, values: Sequence[Any]) -> np.ndarray:
         """Latent vectors."""

@@ -1,7 +1,8 @@
-"""Evaluators: whatever answers a trial. `potential` and `python` need no person, a lab does."""
+"""Evaluators: whatever answers a trial. All but a lab need no person."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,14 @@ __all__ = [
     "make_evaluator",
 ]
 
-_AUTOMATIC = ("potential", "python")
+_AUTOMATIC = {
+    "potential": ("loop.evaluators.potential", "PotentialEvaluator"),
+    "dft": ("loop.evaluators.dft", "DFTEvaluator"),
+    "command": ("loop.evaluators.command", "CommandEvaluator"),
+    "table": ("loop.evaluators.table", "TableEvaluator"),
+    "python": ("loop.evaluators.python", "PythonEvaluator"),
+    "each": ("loop.evaluators.each", "EachEvaluator"),
+}
 _BY_PEOPLE = ("lab",)
 
 
@@ -50,8 +58,8 @@ def make_evaluator(config: Mapping[str, Any]) -> Evaluator:
     Cheap: models and user code are loaded at the first use.
 
     Args:
-        config: `{"with": "potential", "model": "chgnet", ...}` or `{"with": "python", "function":
-            "package.module:name", "metrics": {name: unit}}`.
+        config: `with` names the evaluator; the rest is its own, as in `{"with": "potential",
+            "model": "chgnet"}`.
 
     Raises:
         EvaluatorError: If it describes none, or one that a person answers.
@@ -61,10 +69,6 @@ def make_evaluator(config: Mapping[str, Any]) -> Evaluator:
             "`with: lab` means that a person answers, so there is nothing to run",
             "`matloop propose` writes what to measure, `matloop ingest` takes the results in",
         )
-    if config["with"] == "potential":
-        from loop.evaluators.potential import PotentialEvaluator
-
-        return PotentialEvaluator(config)
-    from loop.evaluators.python import PythonEvaluator
-
-    return PythonEvaluator(config)
+    module, name = _AUTOMATIC[str(config["with"])]
+    evaluator: Evaluator = getattr(importlib.import_module(module), name)(config)
+    return evaluator

@@ -37,11 +37,14 @@ class EvaluationFailed(Exception):
 
     Args:
         reason: One line, for the person who reads the campaign.
+        infeasible: Whether such a design cannot be (atoms overlap, it melts), rather than that this
+            attempt came to nothing.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, infeasible: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.infeasible = infeasible
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,12 @@ def check_model_name(model: str) -> None:
     Raises:
         EvaluatorError: If CHGNet has no such version, or the folder lacks files.
     """
+    from loop.evaluators.sevennet import check_sevennet, is_sevennet
+
     if is_chgnet(model):
         _chgnet_version(model)
+    elif is_sevennet(model):
+        check_sevennet(model)
     else:
         _local_matgl(model)
 
@@ -116,8 +120,8 @@ def load_model(
     """Load a model and test it.
 
     Args:
-        model: `chgnet`, `chgnet:0.3.0`, `chgnet:r2scan`, the folder of a matgl checkpoint, or the
-            name of one on the Hugging Face hub (`name` or `owner/name`).
+        model: `chgnet`, `chgnet:0.3.0`, `chgnet:r2scan`, `sevennet`, `sevennet:l3i5`, the folder of
+            a matgl checkpoint, or the name of one on the Hugging Face hub (`name` or `owner/name`).
         metric: For property models: the metric, where the model's name does not tell.
         unit: For property models: the unit of `metric`.
         fidelity: For multi-fidelity property models: one of `FIDELITIES`.
@@ -125,8 +129,12 @@ def load_model(
     Raises:
         EvaluatorError: If it cannot be found or loaded, or gives wrong figures.
     """
+    from loop.evaluators.sevennet import is_sevennet, load_sevennet
+
     if is_chgnet(model):
         return _load_chgnet(_chgnet_version(model))
+    if is_sevennet(model):
+        return load_sevennet(model)
     folder = fetch_matgl(model)
     return _load_matgl(folder, model, metric=metric, unit=unit, fidelity=fidelity)
 
@@ -170,6 +178,8 @@ def quiet_use() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="logm result may be inaccurate")
         warnings.filterwarnings("ignore", message="No Pauling electronegativity for")
+        # Symmetry that a relaxation keeps is a constraint, which pymatgen knows nothing of.
+        warnings.filterwarnings("ignore", message="Only FixAtoms and FixCartesian is supported")
         warnings.filterwarnings(
             "ignore", message="Converting a tensor with requires_grad=True", category=UserWarning
         )
@@ -315,10 +325,8 @@ def _load_matgl(
     if isinstance(network, MatglPotential):
         elements = frozenset(cast("Any", network.model).element_types)
         calculator = PESCalculator(potential=network, stress_unit="eV/A3", use_voigt=True)
-        report = _passed_before(weights, packages) or self_test_potential(
-            calculator, elements, name
-        )
-        _remember(weights, packages, report)
+        report = recall(weights, packages) or self_test_potential(calculator, elements, name)
+        remember(weights, packages, report)
         return Potential(
             name=f"matgl:{short}",
             weights_sha256=weights,
@@ -525,11 +533,14 @@ def self_test_property(
 
 
 def _test_record(weights: str, packages: dict[str, str]) -> Path:
-    versions = "-".join(f"{name}{packages[name]}" for name in ("matgl", "torch"))
+    versions = "-".join(
+        f"{name}{packages[name]}" for name in ("matgl", "sevenn", "torch") if name in packages
+    )
     return cache_folder() / "potentials" / weights[:16] / f"self-test-{versions}.json"
 
 
-def _passed_before(weights: str, packages: dict[str, str]) -> dict[str, Any] | None:
+def recall(weights: str, packages: dict[str, str]) -> dict[str, Any] | None:
+    """What the self-test of these weights said on this machine; None where it was never made."""
     path = _test_record(weights, packages)
     try:
         record: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -538,7 +549,8 @@ def _passed_before(weights: str, packages: dict[str, str]) -> dict[str, Any] | N
     return record
 
 
-def _remember(weights: str, packages: dict[str, str], report: dict[str, Any]) -> None:
+def remember(weights: str, packages: dict[str, str], report: dict[str, Any]) -> None:
+    """Keep what the self-test of these weights said."""
     path = _test_record(weights, packages)
     if path.exists():
         return

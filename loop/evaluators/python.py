@@ -154,7 +154,7 @@ class PythonEvaluator(Evaluator):
     def _load(self) -> Callable[..., Mapping[str, Any]]:
         try:
             module = (
-                _import_file(Path(self.module).expanduser().resolve())
+                import_file(Path(self.module).expanduser().resolve())
                 if self.module.endswith(".py")
                 else importlib.import_module(self.module)
             )
@@ -188,7 +188,7 @@ def _is_number(value: Any) -> bool:
     return getattr(value, "ndim", None) == 0 and hasattr(value, "__float__")
 
 
-def _import_file(path: Path) -> Any:
+def import_file(path: Path) -> Any:
     """Import a file under a name of its own, so that it shadows no module."""
     name = f"_matloop_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -75,7 +75,8 @@ def _shipped_tables() -> dict[str, dict[str, float]]:
 def _cached_energy(potential: Potential, symbol: str) -> float:
     folder = cache_folder() / "potentials" / potential.weights_sha256[:16]
     # The recipe and the code that computes are part of the name: another of either is another file.
-    code = potential.packages.get("matgl") or potential.packages.get("chgnet")
+    packages = potential.packages
+    code = packages.get("matgl") or packages.get("chgnet") or packages.get("sevenn") or "own"
     path = folder / f"{symbol}-{potential.reference_set}-{code}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):  # absent or torn: compute it
         return float(json.loads(path.read_text("utf-8"))["energy"])
