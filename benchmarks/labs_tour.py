@@ -2,7 +2,7 @@
 
     python benchmarks/labs_tour.py [--only SECTION ...]
 
-A server with an engine starts in a temporary folder; each block of the page runs as it stands there,
+A server with an engine starts in a temporary folder; each block of the page runs as it stands,
 but for the server's address and what the page says is yours (`measure`, motors, a robot). Ends with
 a table of what worked; status 1 where something did not. A section whose package is not installed
 is told as such. Slurm and Dask have commands of their own: benchmarks/slurm_demo.sh and
@@ -35,7 +35,7 @@ YOURS = {
 from tests.campaigns.adapters.test_bluesky import Knob
 temperature, hours, atmosphere = Knob("temperature"), Knob("hours"), Knob("atmosphere", "air")
 def evaluate(uid, suggestions):
-    return [{"_id": s["_id"], "hardness": s["temperature"] / 300, "porosity": 3.0} for s in suggestions]
+    return [{"_id": s["_id"], "hardness": 5.0, "porosity": 3.0} for s in suggestions]
 """,
     "NIMO": """
 import threading, time
@@ -140,7 +140,10 @@ class Tour:
     def python(self, section: str) -> None:
         (code,) = (text for language, text in blocks(section) if language == "python")
         # `tests` is also the name of a folder that a package may install.
-        own = f"import sys, types\nm = types.ModuleType('tests'); m.__path__ = [{str(HOUSE / 'tests')!r}]\nsys.modules['tests'] = m\n"
+        own = (
+            "import sys, types\nm = types.ModuleType('tests')\n"
+            f"m.__path__ = [{str(HOUSE / 'tests')!r}]\nsys.modules['tests'] = m\n"
+        )
         script = f"{own}key = {self.key!r}\n{YOURS.get(section, '')}\n{self.here(code)}"
         path = self.folder / "example.py"
         path.write_text(script + "\nimport os; sys.stdout.flush(); os._exit(0)\n")
@@ -202,8 +205,10 @@ def ivoryos(tour: Tour) -> None:
             stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        tour.shell("for i in $(seq 60); do curl -sf -L http://127.0.0.1:8500/ > ivory.html && exit 0; "
-                   "sleep 1; done; cat ivory.log; exit 1")  # fmt: skip
+        tour.shell(
+            "for i in $(seq 60); do curl -sf -L http://127.0.0.1:8500/ > page.html && exit 0; "
+            "sleep 1; done; cat ivory.log; exit 1"
+        )
     finally:
         running.terminate()
         running.wait(20)
@@ -256,7 +261,10 @@ def main() -> int:
                     print(f"{name:28} WRONG\n{error}", flush=True)
                     continue
                 spent = time.monotonic() - begun
-                print(f"{name:28} works, {tour.done() - before} trials ended, {spent:.0f} s", flush=True)
+                print(
+                    f"{name:28} works, {tour.done() - before} trials ended, {spent:.0f} s",
+                    flush=True,
+                )
         finally:
             tour.close()
     return 1 if wrong else 0

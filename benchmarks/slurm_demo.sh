@@ -54,7 +54,7 @@ KillWait=30
 NodeName=$host NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP
 END
-sed -i "s/CPUs=4/CPUs=$(nproc)/" "$SLURM_CONF"
+sed -i "s/CPUs=4/CPUs=$(nproc --all)/" "$SLURM_CONF"
 
 end() {
   set +e
@@ -89,16 +89,22 @@ server=$!
 for _ in $(seq 120); do grep -q "^serving" serve.log && break; sleep 1; done
 export MATLOOP_KEY=$(grep -o 'mlk_[A-Za-z0-9_-]*' serve.log | head -1)
 
+for _ in $(seq 300); do
+  [ "$(curl -s -H "Authorization: Bearer $MATLOOP_KEY" http://127.0.0.1:18765/v1/campaigns/toy/trials?status=candidate | grep -o '"trial"' | wc -l)" -ge 6 ] && break
+  sleep 1
+done
+
 cat >job.sh <<'END'
 #!/bin/bash
 #SBATCH --array=1-4 --time=00:10:00 --cpus-per-task=1 --output=job-%a.log
+export OMP_NUM_THREADS=1
 exec matloop worker --server http://127.0.0.1:18765 --campaign toy --allow-python --until-walltime 9m --until-idle 45s --dir "$SLURM_SUBMIT_DIR/workers"
 END
 sbatch job.sh
-for _ in $(seq 300); do grep -q begun job-1.log 2>/dev/null && break; sleep 1; done
-id=$(squeue -h -o '%A %K' | awk '$2 == 1 {print $1}')
-echo "job ${id:-1 of the array} is killed by SIGKILL while it evaluates"
-scancel --signal=KILL --full "$id"
+for _ in $(seq 300); do log=$(grep -l begun job-*.log 2>/dev/null | head -1 || true); [ -n "$log" ] && break; sleep 1; done
+task=${log//[!0-9]/}
+echo "job $task of the array is killed by SIGKILL while it evaluates"
+scancel --signal=KILL --full "$(squeue -h -r -o '%K %i' | awk -v t="$task" '$1 == t {print $2}')"
 while [ -n "$(squeue -h)" ]; do sleep 2; done
 echo "--- what the jobs said"
 grep -H . job-*.log | sed 's/\.log:/: /' | grep -vE 'loading|asks'

@@ -18,7 +18,6 @@ from campaigns.service.core import Known, no_trial
 from campaigns.service.problems import Refused
 from campaigns.spec_changes import completed
 from campaigns.spec_evaluate import Each
-from campaigns.spec_evaluate import Each
 from campaigns.spec_evaluators import Workers
 from campaigns.store.models import Trial, Worker, moved
 from campaigns.store.store import record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from markupsafe import Markup
 
 from campaigns import __version__
 from dashboards import typography
@@ -90,6 +92,7 @@ def page(
         "theme": request.cookies.get("theme", ""),
         "path": request.url.path,
         "query": request.query_params,
+        "pill": _pill(told.get("told")) if campaign is not None else None,
         **told,
     }
     found = environment().get_template(template)
@@ -99,6 +102,25 @@ def page(
     else:
         text = found.render(context)
     return HTMLResponse(text, status, headers=_HEADERS)
+
+
+def _pill(told: Any) -> Markup | None:
+    """What a campaign is doing, for the header, where the page has asked that already."""
+    from dashboards.web import shown
+
+    if not isinstance(told, dict) or not {"counted", "budget", "engine"} <= set(told):
+        return None
+    spent = min(told["counted"] / max(int(told["budget"] or 0), 1), 1.0)
+    found = environment().get_template("pill.html.j2")
+    state, engine = shown.state(told), shown.engine(told)
+    return Markup(found.render(told=told, state=state, engine=engine, spent=spent))
+
+
+@cache
+def _icon() -> str:
+    """The icon in the page itself: a request less."""
+    data = (assets.STATIC / "icon.svg").read_bytes()
+    return f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}"
 
 
 @cache
@@ -113,7 +135,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"asset": assets.asset, "version": __version__}
+    made.globals |= {"asset": assets.asset, "version": __version__, "icon": _icon()}
     made.filters |= {
         "quantity": typography.quantity,
         "number": typography.number,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import product
 from math import gcd
 
 import numpy as np
@@ -40,7 +39,7 @@ def _elements() -> dict[int, tuple[bool, float | None, dict[str, tuple[int, ...]
 
 
 @lru_cache(maxsize=100_000)
-def _combinations(elements: tuple[int, ...], table: str) -> NDArray[np.int64] | None:
+def _combinations(elements: tuple[int, ...], table: str) -> NDArray[np.int16] | None:
     """Oxidation states `c x k` that a set of elements may have; None where any amount passes."""
     known = [_elements()[z] for z in elements]
     if len(elements) == 1 or all(metal for metal, _, _ in known):
@@ -48,8 +47,9 @@ def _combinations(elements: tuple[int, ...], table: str) -> NDArray[np.int64] | 
     states = [s[table] for _, _, s in known]
     strength = [x for _, x, _ in known]
     if not all(states) or any(x is None for x in strength) or np.prod([*map(len, states)]) > _MOST:
-        return np.zeros((0, len(elements)), dtype=np.int64)
-    charge = np.array(list(product(*states)), dtype=np.int64)
+        return np.zeros((0, len(elements)), dtype=np.int16)
+    grid = np.meshgrid(*(np.array(one, dtype=np.int16) for one in states), indexing="ij")
+    charge = np.stack([axis.ravel() for axis in grid], 1)
     fine = np.ones(len(charge), dtype=bool)
     for i, a in enumerate(strength):
         for j, b in enumerate(strength):
@@ -63,7 +63,7 @@ def _balanced(amounts: tuple[tuple[int, int], ...], table: str) -> bool:
     charge = _combinations(tuple(z for z, _ in amounts), table)
     if charge is None:
         return True
-    return bool((charge @ np.array([n for _, n in amounts]) == 0).any())
+    return bool((charge @ np.array([n for _, n in amounts], dtype=np.int16) == 0).any())
 
 
 def balanced(amounts: Mapping[int, int], table: str = TABLES[0]) -> bool:

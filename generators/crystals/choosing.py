@@ -101,6 +101,7 @@ class _Judged:
         self.score[~self.valid] = -np.inf
 
 
+@torch.no_grad()
 def choose(
     network: CrystalNetwork,
     z: Tensor,

@@ -38,7 +38,7 @@ def read_entries(path: Path) -> tuple[tuple[str, float], ...]:
     for line, row in enumerate(rows, start=2):
         energy = number(row[ENERGY])
         try:
-            formula = Composition(str(row[FORMULA])).formula
+            formula = Composition(str(row[FORMULA]), strict=True).formula
         except ValueError as error:
             raise EvaluatorError(f"{path}, row {line}: {row[FORMULA]!r} is no formula") from error
         if energy is None or not formula:

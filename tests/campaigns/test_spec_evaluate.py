@@ -1,4 +1,4 @@
-"""The part `evaluate`: every evaluator, one for each fidelity, and what `matloop validate` finds."""
+"""The part `evaluate`: every evaluator, one for each fidelity, and what validation finds."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_table_lacks_a_column(read, tmp_path: Path) -> None:
         read("{with: table, table: t.csv}")
     (tmp_path / "t.csv").write_text("lattice,cation,y\nrocksalt,Mg,1\n")
     both = "{cheap: {with: table, table: t.csv}, dear: {with: lab}}"
-    with pytest.raises(InputErrors, match="(?s)no column anion.*no column bulk_modulus"):
+    with pytest.raises(InputErrors, match=r"(?s)no column anion.*no column bulk_modulus"):
         read(both)
 
 

@@ -328,7 +328,7 @@ def test_a_campaign_begins_from_yaml_and_errors_name_their_line(browser, server)
         page.locator("#new-campaign button").click()
         told = page.locator("#spec-errors .notice").inner_text()
         assert "maximise it" in told
-        assert "7" in told
+        assert "spec.yaml:8" in told
         page.locator("#spec").fill(good)
         page.locator("#new-campaign button").click()
         page.wait_for_url("**/c/begun-here")
@@ -347,8 +347,7 @@ def test_first_load_is_small(browser, server):
             kept = [r for r in done if not r.url.endswith("/events/stream")]
             sizes = {r.url: r.sizes()["responseBodySize"] for r in kept}
             assert sum(sizes.values()) < 2_000_000, sizes
-            asked = [u for u in sizes if "/pill" not in u]
-            assert len(asked) <= 11, asked
+            assert len(sizes) < (11 if path.endswith("/map") else 10), list(sizes)
             big = [size for u, size in sizes.items() if u.endswith("candidates.columns")]
             assert all(size < 150_000 for size in big), sizes
 

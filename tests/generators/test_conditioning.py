@@ -26,8 +26,9 @@ from generators.crystals.wyckoff import describe
 from tests.generators.crystals import crystals
 
 SMALL = {
-    "components": 8, "rounds": 5, "width": 64, "layers": 2, "steps": 150, "batch": 64, "learning_rate": 3e-3, "copies": 1,
-    "substituted": 0.3, "noise": 0.5, "free": 0.3, "fill": ["formation_energy"],
+    "components": 8, "rounds": 5, "width": 64, "layers": 2, "steps": 120, "batch": 64,
+    "learning_rate": 3e-3, "copies": 1, "substituted": 0.3, "noise": 0.5, "free": 0.3,
+    "fill": ["formation_energy"],
 }  # fmt: skip
 
 
@@ -35,7 +36,7 @@ SMALL = {
 def known() -> list[Structure]:
     """What the small prior learns: crystals of many kinds, none of them drawn from a file."""
     generator = load_generator("crystals")
-    z = torch.randn(120, generator.dim, generator=torch.Generator().manual_seed(5))
+    z = torch.randn(70, generator.dim, generator=torch.Generator().manual_seed(5))
     drawn = [s for s in generator.decode(z.double()) if s is not None and len(s) <= 12]
     return [*drawn, *(s for s in crystals().values() if len(s) <= 20)]
 
@@ -58,7 +59,7 @@ def path(known: list[Structure], tmp_path_factory: pytest.TempPathFactory) -> Pa
     CrystalGenerator.save(trained, {**card, "recipe": recipe}, out, prior=prior)
     generator = CrystalGenerator.load(out)
     z = generator.latent(tokenize([row.crystal for row in rows], generator.volumes))
-    told = {**prior.told, "familiarity": calibrate(generator, z, n=160)}
+    told = {**prior.told, "familiarity": calibrate(generator, z, n=100)}
     CrystalGenerator.save(trained, {**card, "recipe": recipe}, out, prior=replace(prior, told=told))
     return out
 

@@ -126,7 +126,7 @@ def test_a_real_run() -> None:
         os.environ.setdefault(name, "1")
     evaluator = make_evaluator(
         {
-            "with": "dft", "preset": "fast", "cutoff": 300, "kpoint_density": 1.0,
+            "with": "dft", "preset": "fast", "cutoff": 300, "kpoint_density": 1.5,
             "prerelax": "none",
         }
     )  # fmt: skip

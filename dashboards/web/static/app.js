@@ -309,6 +309,16 @@ function followPlots() {
   }
 }
 
+/** Whether this browser draws with WebGL. */
+export function hasWebGL() {
+  try {
+    const canvas = document.createElement("canvas");
+    return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
+  } catch {
+    return false;
+  }
+}
+
 // --- keys
 
 const typing = target => target.closest("input,select,textarea,[contenteditable]");

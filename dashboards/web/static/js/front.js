@@ -1,10 +1,8 @@
 // The front: any two or three metrics against each other, a weighting that picks one of the front,
 // and one selected trial that table and plot share.
 
-import {$, all, css, el, formulaText, onChange, plot, state} from "../app.js";
-import {KINDS, axisTitle, gain, goalOf, loadTable, tip, trialCard, word} from "./table.js";
-import {cloud, rangeOf} from "./cloud.js";
-import {hasWebGL} from "./viewer.js";
+import {$, all, css, el, formulaText, hasWebGL, onChange, plot, state} from "../app.js";
+import {KINDS, axisTitle, cloud, gain, goalOf, loadTable, rangeOf, tip, trialCard, word} from "./table.js";
 
 const campaign = document.body.dataset.campaign;
 const box = $("#plot"), says = $("#plot-says"), form = $("#axes"), weights = $("#weights");

@@ -1,8 +1,7 @@
 // The map: where trials lie, coloured by what is asked for, selected by a lasso, replayed by rounds.
 
 import {$, css, el, formulaText, getJSON, number, onChange, plot, state} from "../app.js";
-import {KINDS, axisTitle, loadTable, word} from "./table.js";
-import {cloud, viridis, within} from "./cloud.js";
+import {KINDS, axisTitle, cloud, loadTable, viridis, within, word} from "./table.js";
 
 const campaign = document.body.dataset.campaign;
 const box = $("#map"), form = $("#how"), says = $("#map-says");

@@ -1,16 +1,6 @@
 // A crystal in 3-D, by 3Dmol: it draws the points that the server sends, and knows no symmetry.
 
-import {css} from "../app.js";
-
-/** Whether this browser draws with WebGL. */
-export function hasWebGL() {
-  try {
-    const canvas = document.createElement("canvas");
-    return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
-  } catch {
-    return false;
-  }
-}
+import {css, hasWebGL} from "../app.js";
 
 /** A viewer in a box; null where the browser cannot. One a page: browsers allow few contexts. */
 export function createViewer(box) {
