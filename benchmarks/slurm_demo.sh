@@ -4,7 +4,7 @@
 #   sudo apt-get install slurmctld slurmd slurm-client munge
 #   benchmarks/slurm_demo.sh            (as root, since slurmd must be; it starts daemons of its own and ends them)
 #
-# Two nodes' worth of workers pull from `matloop serve`; one job is killed by SIGKILL while it evaluates. It
+# Two nodes' worth of workers pull from `matloop serve`; one job is killed (SIGTERM to all of its processes, then SIGKILL) while it evaluates. It
 # prints what became of the campaign. The settings are those that a machine without systemd, cgroups and accounting needs.
 set -euo pipefail
 house=$(cd "$(dirname "$0")/.." && pwd)
@@ -74,7 +74,7 @@ campaign: toy
 space: {x: {range: [0, 1]}, y: {range: [0, 1]}}
 objectives: {hardness: {goal: maximize, unit: GPa}}
 evaluate: {with: python, function: 'toy.py:measure'}
-budget: {trials: 12, batch: 6}
+budget: {trials: 10, batch: 5}
 lease: {ttl: 20 s}
 END
 cat >"$work/toy.py" <<END
@@ -90,7 +90,7 @@ for _ in $(seq 120); do grep -q "^serving" serve.log && break; sleep 1; done
 export MATLOOP_KEY=$(grep -o 'mlk_[A-Za-z0-9_-]*' serve.log | head -1)
 
 for _ in $(seq 300); do
-  [ "$(curl -s -H "Authorization: Bearer $MATLOOP_KEY" http://127.0.0.1:18765/v1/campaigns/toy/trials?status=candidate | grep -o '"trial"' | wc -l)" -ge 6 ] && break
+  [ "$(curl -s -H "Authorization: Bearer $MATLOOP_KEY" http://127.0.0.1:18765/v1/campaigns/toy/trials?status=candidate | grep -o '"trial"' | wc -l)" -ge 5 ] && break
   sleep 1
 done
 
@@ -98,12 +98,12 @@ cat >job.sh <<'END'
 #!/bin/bash
 #SBATCH --array=1-4 --time=00:10:00 --cpus-per-task=1 --output=job-%a.log
 export OMP_NUM_THREADS=1
-exec matloop worker --server http://127.0.0.1:18765 --campaign toy --allow-python --until-walltime 9m --until-idle 45s --dir "$SLURM_SUBMIT_DIR/workers"
+exec matloop worker --server http://127.0.0.1:18765 --campaign toy --allow-python --until-walltime 9m --until-idle 20s --dir "$SLURM_SUBMIT_DIR/workers"
 END
 sbatch job.sh
 for _ in $(seq 300); do log=$(grep -l begun job-*.log 2>/dev/null | head -1 || true); [ -n "$log" ] && break; sleep 1; done
 task=${log//[!0-9]/}
-echo "job $task of the array is killed by SIGKILL while it evaluates"
+echo "job $task of the array is killed while it evaluates"
 scancel --signal=KILL --full "$(squeue -h -r -o '%K %i' | awk -v t="$task" '$1 == t {print $2}')"
 while [ -n "$(squeue -h)" ]; do sleep 2; done
 echo "--- what the jobs said"

@@ -304,6 +304,8 @@ class Runner:
             The trial's index.
         """
         index, attempt = (int(part) for part in outcome.key.split("-")[1:])
+        if outcome.kind == "lost":
+            return index  # it stays `running`, and is a candidate again when this run ends
         measured, failure = self._read(outcome)
         if outcome.kind == "crashed" and shutil.disk_usage(self._dir).free < _ROOM:
             # The design is not at fault; the trial stays as it is, and is evaluated again when

@@ -131,7 +131,10 @@ class _Server:
                     self._tell(trial, os.waitstatus_to_exitcode(status))
 
     def _tell(self, trial: _Trial, code: int) -> None:
-        kind, failure = trial.verdict or ("crashed", _crash_text(code, trial.log))
+        # Nobody here sends SIGTERM: whoever did (a scheduler that ends the whole job) ends the trial
+        # for a reason of their own.
+        ended: Kind = "lost" if code == -signal.SIGTERM else "crashed"
+        kind, failure = trial.verdict or (ended, _crash_text(code, trial.log))
         digest = digest_of(trial.payload)
         if trial.verdict is not None and read_result(self.results_dir, trial.key, digest) is None:
             # Kept, so that a parent that is killed now does not spend the time again; but the
@@ -173,6 +176,8 @@ class _Server:
 def main() -> NoReturn:
     """Serve until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Schedulers signal every process of a job: what becomes of the trials is the parent's to say.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     # Whatever a library prints goes to the log, not between our answers.
     answers = os.dup(1)
@@ -214,6 +219,7 @@ def _be_a_trial(
     status = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _die_with_parent(server_pid)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _redirect(log)

@@ -120,6 +120,25 @@ def test_a_signal_hands_back_and_no_design_fails(served) -> None:
     assert not list((toy.folder / "work").iterdir())
 
 
+def test_a_scheduler_that_signals_every_process_of_the_job_blames_no_design(served) -> None:
+    import psutil
+
+    toy = served.toy(2, PYTHON)
+    (toy.folder / "wait").touch()
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+
+    def kill() -> None:
+        until(lambda: toy.begun() == 2)
+        new = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
+        for process in [*new, psutil.Process()]:
+            process.terminate()
+
+    threading.Thread(target=kill).start()
+    with pytest.raises(MatloopError, match="interrupted"):
+        work(served, toy, workers=2)
+    assert toy.statuses() == ["candidate", "candidate"]
+
+
 def test_the_wall_time_hands_back(served) -> None:
     toy = served.toy(1, PYTHON)
     (toy.folder / "wait").touch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 from torch import Tensor
 
 from generators.crystals.dataset import is_held_out, read_table
 from generators.crystals.predictors.matgl_network import NetworkPredictor
+from generators.crystals.predictors.network import LARGEST_NUMBER
 from generators.crystals.predictors.synthesizability import describe, votes
 from generators.crystals.predictors.weights import hash_of_files, read_recipe, write_weights
+from generators.crystals.tokens import substitutions
 
 PASSES = 0.5
 
@@ -51,6 +53,12 @@ def read_examples(recipe: Mapping[str, Any], folder: Path, network: NetworkPredi
         formulas += [s.composition.reduced_formula for s in kept]
         source += [told["file"]] * len(kept)
         positive += [told["positive"]] * len(kept)
+        if told.get("substituted"):
+            virtual = substituted(kept, told["substituted"], recipe["seed"])
+            structures += virtual
+            formulas += [s.composition.reduced_formula for s in virtual]
+            source += [f"{told['file']}, elements replaced"] * len(virtual)
+            positive += [False] * len(virtual)
     made = {f for f, p in zip(formulas, positive, strict=True) if p}
     seen = describe(structures, network)
     wanted = np.isfinite(seen).all(1) & np.array(
@@ -59,6 +67,41 @@ def read_examples(recipe: Mapping[str, Any], folder: Path, network: NetworkPredi
     held = [is_held_out(f, recipe["held_out"]) for f in formulas]
     of_each = (np.array(values)[wanted] for values in (source, positive, held))
     return Examples(seen[wanted], *of_each)
+
+
+def substituted(structures: Sequence[Structure], each: int, seed: int) -> list[Structure]:
+    """Crystals in which one element or more is replaced by a chemically similar one.
+
+    The volume follows the cubes of the atoms' radii.
+
+    Args:
+        structures: Of which they are made.
+        each: How many are tried of each; one whose elements come out equal or unchanged is left.
+        seed: Of draws.
+    """
+    rng = np.random.default_rng(seed)
+    table = substitutions()
+    radius = {
+        e.symbol: float(e.atomic_radius or e.atomic_radius_calculated or 1.5)
+        for e in (Element.from_Z(z) for z in range(1, LARGEST_NUMBER + 1))
+    }
+    made = []
+    for structure in [s for s in structures for _ in range(each)]:
+        old = [e.Z for e in structure.composition.elements]
+        if max(old) > LARGEST_NUMBER:
+            continue
+        new = [int(rng.choice(len(table), p=table[z])) for z in old]
+        if len(set(new)) < len(old) or new == old:
+            continue
+        symbols = {
+            Element.from_Z(a).symbol: Element.from_Z(b).symbol
+            for a, b in zip(old, new, strict=True)
+        }
+        one = structure.copy()
+        one.replace_species(symbols)
+        sizes = [sum(radius[x.specie.symbol] ** 3 for x in s) for s in (structure, one)]
+        made.append(one.scale_lattice(structure.volume * sizes[1] / sizes[0]))
+    return made
 
 
 def train_bags(plan: Mapping[str, Any], examples: Examples, seed: int) -> dict[str, Tensor]:
