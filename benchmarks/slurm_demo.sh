@@ -59,7 +59,13 @@ sed -i "s/CPUs=4/CPUs=$(nproc --all)/" "$SLURM_CONF"
 end() {
   set +e
   scancel --user="$(id -un)" 2>/dev/null
-  for pid in "$work"/{slurmd,slurmctld}.pid "$work/munge/pid"; do [ -f "$pid" ] && kill "$(cat "$pid")"; done
+  for pid in "$work"/{slurmd,slurmctld}.pid "$work/munge/pid"; do
+    [ -f "$pid" ] || continue
+    number=$(cat "$pid")
+    kill "$number"
+    for _ in $(seq 20); do kill -0 "$number" 2>/dev/null || break; sleep 0.5; done
+    kill -KILL "$number" 2>/dev/null # slurmd waits for ever for a step that hangs
+  done
   [ -n "${server:-}" ] && kill "$server"
   wait 2>/dev/null
 }

@@ -73,6 +73,11 @@ class Refused(MatloopError):
         more = [f"  {e.get('where')}: {e.get('what')}" for e in self.errors[:50]]
         return "\n".join([super().__str__(), *more])
 
+    def only_ran_out(self, token: int) -> bool:
+        """Of a heartbeat: whether the lease ran out, but no other was given: a report counts."""
+        told = (self.problem.get("trial_status"), self.problem.get("newest"))
+        return self.status == 409 and told == ("candidate", token)
+
     def as_dict(self) -> dict[str, Any]:
         """The error with the server's list of what is wrong."""
         return super().as_dict() | {"status": self.status, "problems": self.errors}

@@ -110,7 +110,7 @@ class Keeper:
         except Refused as error:
             why = error.what
             # Its lease only ran out: nobody else has it, and its result will be taken.
-            if error.status == 409 and error.problem.get("trial_status") == "candidate":
+            if error.only_ran_out(lease.token):
                 why, pause = None, lease.ttl
         except MatloopError as error:
             why = error.what

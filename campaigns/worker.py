@@ -342,8 +342,8 @@ class Worker:
             except Refused as error:
                 if error.status not in (404, 409):
                     raise
-                if error.problem.get("trial_status") == "candidate":
-                    # It only ran out: nobody else has the trial, and its result will be taken.
+                if error.only_ran_out(job.lease.token):
+                    # Nobody else has the trial, so its result will be taken.
                     job.beat = now + job.lease.ttl
                     continue
                 self._give_up(key, job, f"its lease was lost: {error.what}")

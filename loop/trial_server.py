@@ -131,7 +131,7 @@ class _Server:
                     self._tell(trial, os.waitstatus_to_exitcode(status))
 
     def _tell(self, trial: _Trial, code: int) -> None:
-        # Nobody here sends SIGTERM: whoever did (a scheduler that ends the whole job) ends the trial
+        # Nobody here sends SIGTERM: whoever did (a scheduler that ends a job) ends the trial
         # for a reason of their own.
         ended: Kind = "lost" if code == -signal.SIGTERM else "crashed"
         kind, failure = trial.verdict or (ended, _crash_text(code, trial.log))

@@ -220,7 +220,7 @@ def test_the_command_tells_values_and_what_it_left_out(
     known_crystal("NaCl").to(str(tmp_path / "salt.cif"))
     (tmp_path / "torn.cif").write_text("data_x\n_cell_length_a 4")
     assert main(["predict", str(tmp_path), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out)["data"]
     (crystal,) = told["crystals"]
     assert crystal["predicted"]["matgl"]["formation_energy"]["unit"] == "eV/atom"
     assert 0 <= crystal["predicted"]["synthesizability"]["synthesizability"]["value"] <= 1
@@ -233,7 +233,7 @@ def test_samples_are_drawn_until_predictors_agree(capsys: pytest.CaptureFixture[
     bound = "formation_energy <= -1 eV/atom"
     command = ["generators", "sample", "crystals", "-n", "3", "--json", "--where"]
     assert main([*command, bound]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out)["data"]
     assert len(told["designs"]) == 3
     crystals = [Structure.from_str(one["design"]["cif"], fmt="cif") for one in told["designs"]]
     assert (load_predictor("matgl").predict(crystals)[:, 0] < -0.9).all()
