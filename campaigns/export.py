@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from campaigns import __version__, records
+from campaigns.csv_cells import neutral
 from campaigns.errors import MatloopError, UsageError, did_you_mean, quoted
 from campaigns.handout import is_crystal, known_columns
 from campaigns.results_columns import with_unit
@@ -103,6 +104,8 @@ def _spare(campaign: Campaign, path: Path, ending: str) -> None:
 def to_csv(campaign: Campaign, out: Path) -> Path:
     """Write one row a trial, and the crystals as CIF files in a folder beside it.
 
+    A text that a spreadsheet would evaluate has an apostrophe before it.
+
     For each metric there are four columns, all in its unit: what was measured, its standard error,
     what was predicted before, and that prediction's standard deviation.
 
@@ -157,7 +160,7 @@ def to_csv(campaign: Campaign, out: Path) -> Path:
         row += [told.get(key) for key in ("method", "acquisition", "feasibility", "seed")]
         row += ["; ".join(generators), trial["attempt"]]
         row += [trial[key] for key in ("created", "started", "ended")]
-        lines.writerow(row)
+        lines.writerow(map(neutral, row))
     return write_whole(out, text.getvalue())
 
 

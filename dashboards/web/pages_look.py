@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from campaigns.csv_cells import neutral
 from dashboards.web import crystals, periodic, shown
 from dashboards.web.rest import rest
 from dashboards.web.shell import page
@@ -55,7 +56,11 @@ async def table(request: Request, campaign: str, front: bool = False) -> Respons
             continue
         lines.writerow(
             [
-                found["codes"][key][values[row]] if key in found["codes"] else _cell(values[row])
+                neutral(
+                    found["codes"][key][values[row]]
+                    if key in found["codes"]
+                    else _cell(values[row])
+                )
                 for key, values in columns.items()
             ]
         )
