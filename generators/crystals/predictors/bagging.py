@@ -93,7 +93,7 @@ def substituted(structures: Sequence[Structure], each: int, seed: int) -> list[S
         new = [int(rng.choice(len(table), p=table[z])) for z in old]
         if len(set(new)) < len(old) or new == old:
             continue
-        symbols = {
+        symbols: dict[Any, Any] = {
             Element.from_Z(a).symbol: Element.from_Z(b).symbol
             for a, b in zip(old, new, strict=True)
         }
