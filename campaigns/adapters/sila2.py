@@ -139,8 +139,8 @@ def _one(bench: Bench, lease: Lease, instrument: SilaClient) -> str:
     }
     try:
         # The client makes its features when it connects.
-        command: Any = instrument.Measurement.Measure  # type: ignore[attr-defined]
-        running = command(Request=json.dumps(request))
+        measurement: Any = instrument.Measurement  # type: ignore[attr-defined, unused-ignore]
+        running = measurement.Measure(Request=json.dumps(request))
         while not running.done:
             if (why := bench.keeper.ended(lease.trial)) is not None:
                 # SiLA has no way to stop a command: the instrument runs on, and nobody waits.
