@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -66,10 +67,17 @@ def serve(
     try:
         if beside:
             beside.start()
+        # uvicorn ends in order at either, then raises it again for whoever was there before it.
+        for ends in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ends, _ended)
         server.run(sockets=[listening])
     finally:
         if beside:
             beside.stop()
+
+
+def _ended(_signal: int, _frame: object) -> None:
+    """The server has ended as it was asked to."""
 
 
 def _listen(host: str, port: int) -> socket.socket:

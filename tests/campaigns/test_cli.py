@@ -562,7 +562,7 @@ def generator_files(tmp_path):
 class FakeGenerator:
     name, version = "tiny", "1"
 
-    def sample(self, n, seed):
+    def sample(self, n, seed, conditions=None):
         return [None if i == 1 else f"design {seed}.{i}" for i in range(n)]
 
     def describe(self, design):

