@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,11 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from campaigns.errors import UsageError
 from campaigns.service import tokens
 from campaigns.service.app import create_app
 from campaigns.service.settings import ServiceSettings
 from campaigns.store import Store
+from campaigns.web_server import address_of, listen, run
 
 _PATIENCE: Final = (1.0, 30.0)
 """Seconds before an engine that died is started again: after the first time, and at most."""
@@ -46,20 +44,12 @@ def serve(
         UsageError: The address is in use, or none of this machine's.
         MatloopError: The database cannot be used.
     """
-    import uvicorn
-
     app = create_app(db, settings=settings)
     store: Store = app.state.service.store
-    listening = _listen(host, port)
-    at = listening.getsockname()[1]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{at}"
+    listening = listen(host, port, "the service cannot listen there")
+    address = address_of(listening, host)
     _first_key(store, address)
     beside = Engine(store.url) if engine else None
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=5,
-        timeout_keep_alive=75, server_header=False,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
     tell(f"serving {store.where} at {address}")
     if host not in ("127.0.0.1", "::1", "localhost"):
         tell("anybody who reaches this address may try a key, and what is sent is not encrypted: "
@@ -67,36 +57,10 @@ def serve(
     try:
         if beside:
             beside.start()
-        # uvicorn ends in order at either, then raises it again for whoever was there before it.
-        for ends in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(ends, _ended)
-        server.run(sockets=[listening])
+        run(app, listening, timeout_graceful_shutdown=5, timeout_keep_alive=75)
     finally:
         if beside:
             beside.stop()
-
-
-def _ended(_signal: int, _frame: object) -> None:
-    """The server has ended as it was asked to."""
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(2048)
-    except OSError as error:
-        listening.close()
-        raise UsageError(
-            "the service cannot listen there",
-            where=f"{host}:{port}",
-            why=error.strerror or str(error),
-            unchanged="everything",
-            hint="choose another --port, or --port 0 for any that is free",
-        ) from error
-    return listening
 
 
 def _first_key(store: Store, address: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from campaigns.ax_source import AxSource
-from campaigns.errors import UsageError
+from campaigns.web_server import address_of, listen, run
 from campaigns.write_file import make_folder
 from dashboards.web import shell
 from dashboards.web.ax_watch import AxWatch
@@ -131,31 +130,12 @@ def serve(
         UsageError: There is no such experiment, or the address is taken.
         MatloopError: It cannot be read.
     """
-    import uvicorn
-
     source = AxSource.find(given, experiment)
     near = host in _HERE
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise UsageError(
-            "the page cannot be served there",
-            where=f"{host}:{port}",
-            why=error.strerror or str(error),
-            hint="choose another --port, or --port 0 for any that is free",
-        ) from error
+    listening = listen(host, port, "the page cannot be served there", 128)
     with tempfile.TemporaryDirectory(prefix="matloop-ax-") as own:
         app = create_app(source, Path(own), cache_folder(source), anywhere=not near)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=1,
-            server_header=False,
-        )  # fmt: skip
-        shown = f"[{host}]" if ":" in host else host
-        tell(f"showing {source.shown} at http://{shown}:{listening.getsockname()[1]}")
+        tell(f"showing {source.shown} at {address_of(listening, host)}")
         if not near:
             tell("anybody who reaches this address may look at it")
-        uvicorn.Server(config).run(sockets=[listening])
+        run(app, listening, timeout_graceful_shutdown=1)
