@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from generators.base import EncodeError, Generator
@@ -36,7 +36,7 @@ from generators.crystals.tokens import (
 )
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
-from generators.files import replace_whole
+from generators.files import write_weights
 from generators.fine_tuning.adapter import FittedAdapter
 from generators.fine_tuning.recipe import Examined, Recipe, Runtime
 
@@ -170,7 +170,6 @@ class CrystalGenerator(Generator):
         if adapter is not None:
             state |= adapter.state()
             card = {**card, "adapter": adapter.card}
-        content = save({k: v.contiguous() for k, v in state.items()})
         full = {
             **card,
             "properties": list(trained.network.properties),
@@ -179,11 +178,8 @@ class CrystalGenerator(Generator):
             "elements": list(trained.elements),
             "atomic_volumes": [round(float(v), 4) for v in trained.volumes],
             "minutes": round(trained.minutes, 1),
-            "weights_sha256": hashlib.sha256(content).hexdigest(),
         }
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        replace_whole(weights, content)
-        replace_whole(weights.with_suffix(".json"), (json.dumps(full, indent=1) + "\n").encode())
+        write_weights(weights, state, full)
 
     def without_adapter(self) -> CrystalGenerator:
         """The same network with the prior as it was before an adapter."""

@@ -20,8 +20,9 @@ from generators.crystals.dataset import is_held_out, read_table
 from generators.crystals.predictors.matgl_network import NetworkPredictor
 from generators.crystals.predictors.network import LARGEST_NUMBER
 from generators.crystals.predictors.synthesizability import describe, votes
-from generators.crystals.predictors.weights import hash_of_files, read_recipe, write_weights
+from generators.crystals.predictors.weights import hash_of_files, read_recipe
 from generators.crystals.tokens import substitutions
+from generators.files import write_weights
 
 PASSES = 0.5
 

@@ -18,7 +18,8 @@ from pymatgen.core import Structure
 from generators.crystals.dataset import is_held_out, known_numbers, read_table
 from generators.crystals.predictors.graphs import Graph, collate, crystal_graph
 from generators.crystals.predictors.network import LARGEST_NUMBER, PropertyNetwork
-from generators.crystals.predictors.weights import hash_of_files, read_recipe, write_weights
+from generators.crystals.predictors.weights import hash_of_files, read_recipe
+from generators.files import write_weights
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from generators.crystals.predictors.base import PredictorError
-from generators.files import replace_whole
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -27,19 +26,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(recipe, dict) or not {"name", "sources", "held_out", "seed"} <= set(recipe):
         raise ValueError(f"{path} is no recipe: it needs name, sources, held_out and seed")
     return recipe
-
-
-def write_weights(path: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
-    """Write `NAME.safetensors` and `NAME.json`, each at any instant complete.
-
-    Raises:
-        OSError: They cannot be written.
-    """
-    content = save({key: value.detach().cpu().contiguous() for key, value in state.items()})
-    full = {**card, "weights_sha256": hashlib.sha256(content).hexdigest()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_whole(path, content)
-    replace_whole(path.with_suffix(".json"), (json.dumps(full, indent=1) + "\n").encode())
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
