@@ -6,7 +6,7 @@ Hydrogen, nitrogen, oxygen, fluorine and chlorine are molecules in a box, oxygen
 holds a crystal of them together, PBE lacks. So a formation energy is PBE's own at 0 K, without any
 correction.
 
-Energies of one accuracy, code and version are computed once: shipped in `elemental/gpaw-*.json`
+Energies of one accuracy, code and version are computed once: shipped in `elemental/dft/gpaw-*.json`
 (written by `python -m loop.evaluators.dft_references`), else kept in the user's cache.
 """
 
@@ -27,8 +27,10 @@ from loop.evaluators.dft_calculator import PersistentCalculator, kpoint_grid
 from loop.evaluators.dft_settings import PRESETS, Accuracy
 from loop.evaluators.files import cache_folder, write_atomically
 from loop.evaluators.models import elemental_crystals
+from loop.evaluators.references import kept_energy
 
-SHIPPED = Path(__file__).parent / "elemental"
+# Not among the tables of potentials, which are known by their weights.
+SHIPPED = Path(__file__).parent / "elemental" / "dft"
 # Bond length in angstrom by PBE, and the moment of each atom.
 MOLECULES = {
     "H": (0.750, 0.0),
@@ -71,13 +73,7 @@ def _shipped() -> dict[str, dict[str, float]]:
 
 def _cached_energy(key: str, code: str, accuracy: Accuracy, symbol: str) -> float:
     path = cache_folder() / "dft" / key / f"{symbol}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):  # absent or torn: compute it
-        return float(json.loads(path.read_text("utf-8"))["energy"])
-    entry = element_energy(code, accuracy, symbol)
-    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(entry))
-    return float(entry["energy"])
+    return kept_energy(path, lambda: element_energy(code, accuracy, symbol))
 
 
 def element_energy(code: str, accuracy: Accuracy, symbol: str) -> dict[str, Any]:
@@ -138,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     accuracy = PRESETS[given.preset][0]
     key = accuracy.digest(code="gpaw", **versions())
+    given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / f"gpaw-{given.preset}.json"
     table: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if table.get("key") != key:

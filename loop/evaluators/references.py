@@ -17,7 +17,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,17 +78,26 @@ def _cached_energy(potential: Potential, symbol: str) -> float:
     packages = potential.packages
     code = packages.get("matgl") or packages.get("chgnet") or packages.get("sevenn") or "own"
     path = folder / f"{symbol}-{potential.reference_set}-{code}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):  # absent or torn: compute it
-        return float(json.loads(path.read_text("utf-8"))["energy"])
+    return kept_energy(path, lambda: _computed(potential, symbol))
+
+
+def _computed(potential: Potential, symbol: str) -> dict[str, Any]:
     crystals = elemental_crystals(potential.reference_set).get(symbol)
     if not crystals:
         raise EvaluationFailed(
             f"no formation energy: the set {potential.reference_set} has no crystal of {symbol} to "
             "count from"
         )
-    entry = element_energy(potential, crystals)
+    return element_energy(potential, crystals)
+
+
+def kept_energy(path: Path, compute: Callable[[], dict[str, Any]]) -> float:
+    """Return the `energy` that a file of the cache has; where it has none, compute and keep it."""
+    with contextlib.suppress(OSError, ValueError, KeyError):  # absent or torn: compute it
+        return float(json.loads(path.read_text("utf-8"))["energy"])
+    entry = compute()
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(entry))
     return float(entry["energy"])
 
