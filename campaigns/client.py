@@ -266,6 +266,7 @@ class Client:
         trial: int | None = None,
         params: Mapping[str, Any] | None = None,
         design: Mapping[str, Any] | None = None,
+        realised: Mapping[str, Any] | None = None,
         external_id: str | None = None,
         source: str | None = None,
         supersedes: int | None = None,
@@ -279,6 +280,7 @@ class Client:
             trial: Of which trial; or else `params` (flat) or `design` (JSON).
             params: The parameters of a design that was not proposed.
             design: The same as the campaign's design space has it.
+            realised: As in `report`.
             external_id: Your own name for it; the same one is taken in once.
             source: Where it is from.
             supersedes: The observation that it corrects.
@@ -291,6 +293,7 @@ class Client:
             "trial": trial,
             "params": None if params is None else dict(params),
             "design": None if design is None else dict(design),
+            "realised": None if realised is None else dict(realised),
             "external_id": external_id,
             "source": source,
             "supersedes": supersedes,

@@ -37,7 +37,7 @@ SCHEMA: Final = 1
 _ENDINGS: Final = {"csv": ".csv", "json": ".json", "ax": ".ax.json", "report": ".html"}
 
 # SQLite's own files, seen from the database: itself, its write-ahead log, its shared memory.
-_OF_SQLITE: Final = ("", "-wal", "-shm", "-journal")
+_OF_SQLITE: Final = ("", "-wal", "-shm", "-journal", "-turn")
 
 
 def export_formats() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -35,6 +36,7 @@ class Keys:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._known: dict[str, tuple[float, Caller]] = {}
+        self._asked: dict[str, asyncio.Future[Caller | None]] = {}
         self.buckets = Buckets(service.settings.rate, service.settings.burst)
 
     def forget(self) -> None:
@@ -50,7 +52,7 @@ class Keys:
         now = time.monotonic()
         found = self._known.get(key)
         if found is None or found[0] < now:
-            caller = await run_in_threadpool(self._look_up, key)
+            caller = await self._found(key)
             if caller is None:
                 self._known.pop(key, None)
                 raise _unknown("the key is not known, has expired or was revoked")
@@ -68,6 +70,15 @@ class Keys:
                 headers={"Retry-After": str(max(1, round(wait)))},
             )
         return found[1]
+
+    async def _found(self, key: str) -> Caller | None:
+        """Look a key up; of requests that ask at the same time, one does it for all."""
+        asked = self._asked.get(key)
+        if asked is None:
+            asked = asyncio.ensure_future(run_in_threadpool(self._look_up, key))
+            self._asked[key] = asked
+            asked.add_done_callback(lambda _: self._asked.pop(key, None))
+        return await asyncio.shield(asked)
 
     def _look_up(self, key: str) -> Caller | None:
         with self._service.store.read() as session:

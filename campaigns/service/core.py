@@ -111,6 +111,13 @@ class Service:
         )
         return met[name]
 
+    def now(self, session: Session) -> datetime:
+        """The time by the database's clock; one for all changes of a transaction."""
+        if "now" not in session.info:
+            session.info["now"] = self.store.now(session)
+        told: datetime = session.info["now"]
+        return told
+
     def begin(self, session: Session, spec: dict[str, Any], text: str) -> CampaignRow:
         """Begin a campaign.
 

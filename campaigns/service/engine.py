@@ -24,7 +24,7 @@ from sqlalchemy import func, select, update
 from campaigns import fidelities, stopping
 from campaigns.campaign import Campaign, Changed, NoDesign
 from campaigns.errors import MatloopError
-from campaigns.service import idempotency, jobs, leases
+from campaigns.service import ax_mirrors, idempotency, jobs, leases
 from campaigns.service.core import Known
 from campaigns.service.standing import newest
 from campaigns.store import Store
@@ -110,6 +110,7 @@ class Engine:
         unchanged = rev == self._seen.get(row.id) and not late and not asked
         if unchanged or time.monotonic() < self._not_before.get(row.id, 0.0):
             self._say(row, None)
+            ax_mirrors.tend(campaign, rev)
             return bool(late)
         with self._store.runner_lock(row):
             done = self._work(campaign, row)

@@ -63,9 +63,13 @@ class Once:
         """
         if self.key is None:
             return change(session)
-        row = session.execute(_KEPT, {"caller": self.caller, "key": self.key}).first()
+        told: dict[tuple[str, str], dict[str, Any]] = session.info.setdefault("answers", {})
+        row = told.get((self.caller, self.key))
+        if row is None:
+            found = session.connection().execute(_KEPT, {"caller": self.caller, "key": self.key})
+            row = cast(dict[str, Any] | None, found.mappings().first())
         if row is not None:
-            if row.body_hash != self.body_hash:
+            if row["body_hash"] != self.body_hash:
                 raise Refused(
                     409,
                     "this Idempotency-Key was used for another request",
@@ -73,17 +77,22 @@ class Once:
                     hint="a new request has a new key; only a repetition has the old one",
                     kind="idempotency",
                 )
-            return Answer(row.answer, row.status, False, {"Idempotency-Replayed": "true"})
+            return Answer(row["answer"], row["status"], False, {"Idempotency-Replayed": "true"})
         answer = change(session)
         if answer.changed:
-            session.execute(
-                insert(_TABLE),
-                {
-                    "caller": self.caller, "key": self.key, "body_hash": self.body_hash,
-                    "status": answer.status, "answer": answer.body, "created": now,
-                },
-            )  # fmt: skip
+            session.flush()  # what fails, fails before its answer is one
+            told[self.caller, self.key] = {
+                "caller": self.caller, "key": self.key, "body_hash": self.body_hash,
+                "status": answer.status, "answer": answer.body, "created": now,
+            }  # fmt: skip
         return answer
+
+
+def keep(session: Session) -> None:
+    """Write down the answers of a transaction, all in one statement, before it is committed."""
+    told = session.info.pop("answers", None)
+    if told:
+        session.connection().execute(insert(_TABLE), list(told.values()))
 
 
 async def once(request: Request) -> Once:

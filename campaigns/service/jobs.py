@@ -120,9 +120,9 @@ def propose(store: Store, campaign: Campaign, job: Job) -> None:
 
 def mirror(store: Store, campaign: Campaign, job: Job) -> None:
     """Let Ax's analyses be made; the views tell how far they are."""
-    from campaigns.service import view_data
+    from campaigns.service import ax_mirrors
 
-    view_data.mirror(campaign)
+    ax_mirrors.begin(campaign)
     with store.write() as session:
         row = session.get_one(Job, job.id)
         row.status, row.result, row.ended = "done", {"view": "ax"}, store.now(session)

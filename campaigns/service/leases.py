@@ -115,8 +115,9 @@ def lease(
     seconds = known.spec.lease.seconds() if ttl is None else ttl
     expires = now + timedelta(seconds=seconds)
     given = []
-    for row in session.execute(query.limit(n)).all():
-        session.execute(
+    connection = session.connection()  # without the ORM, whose work would be half of a lease's
+    for row in connection.execute(query.limit(n)).all():
+        connection.execute(
             _LEASE,
             {
                 **moved("running"), "of": row.id, "lease_worker": worker,

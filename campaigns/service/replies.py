@@ -36,7 +36,7 @@ async def changed(
 
     def whole(session: Session) -> Answer:
         known = here.campaign(session, campaign)
-        answer = said.make(session, here.store.now(session), lambda s: change(s, known))
+        answer = said.make(session, here.now(session), lambda s: change(s, known))
         if point is not None and answer.changed:
             reached(f"{point}:before-commit")
         return answer

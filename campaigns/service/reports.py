@@ -54,7 +54,7 @@ def result(session: Session, known: Known, now: datetime, index: int, body: Resu
     Raises:
         Refused: The report itself is wrong; nothing is kept.
     """
-    row = session.execute(_ROW, {"campaign": known.id, "index": index}).first()
+    row = session.connection().execute(_ROW, {"campaign": known.id, "index": index}).first()
     if row is None:
         raise no_trial(known, index)
     read = readings(known, body.metrics)
@@ -95,7 +95,7 @@ def result(session: Session, known: Known, now: datetime, index: int, body: Resu
     if not body.partial:
         values |= moved("completed")
         values["report"] = {"token": body.token, "sha256": told, "answer": answer}
-    session.execute(update(TRIAL).where(TRIAL.c.id == row.id).values(values))
+    session.connection().execute(update(TRIAL).where(TRIAL.c.id == row.id).values(values))
     event = _event(row, body, read, missing, made)
     record(session, known.id, "trial_measured" if body.partial else "trial_completed", **event)
     return Answer(answer)
@@ -145,7 +145,7 @@ class Stands:
 
 def standing(session: Session, trial_id: int) -> dict[str, Stands]:
     """What stands as measured of a trial, by metric."""
-    rows = session.execute(_OBSERVED, {"trial": trial_id}).all()
+    rows = session.connection().execute(_OBSERVED, {"trial": trial_id}).all()
     corrected = {row.supersedes_id for row in rows}
     return {
         row.metric: Stands(row.id, row.mean, row.sem, row.unit)

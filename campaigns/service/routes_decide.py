@@ -51,7 +51,7 @@ async def begin(
         return Answer({"name": row.name, "created": row.created.isoformat()}, 201)
 
     answer = await here.writer.change(
-        lambda s: said.make(s, here.store.now(s), change)  # one transaction with its answer
+        lambda s: said.make(s, here.now(s), change)  # one transaction with its answer
     )
     return reply(answer, request)
 

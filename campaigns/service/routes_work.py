@@ -31,7 +31,7 @@ async def lease(
     """Get trials that wait; an empty list, and Retry-After, where none does."""
 
     def change(session: Session, known: Known) -> Answer:
-        now = here.store.now(session)
+        now = here.now(session)
         given = leases.lease(
             session, known, now, body.worker, body.n, body.ttl_s, body.fidelity, body.capabilities
         )
@@ -61,7 +61,7 @@ async def heartbeat(c: str, i: int, body: bodies.Heartbeat, here: Here) -> dict[
 
     def change(session: Session) -> dict[str, Any]:
         known = here.campaign(session, c)
-        now = here.store.now(session)
+        now = here.now(session)
         return leases.heartbeat(session, known, now, i, body.token, body.progress, body.note)
 
     return await here.writer.change(change)
@@ -73,7 +73,7 @@ async def result(
 ) -> JSONResponse:
     """Report what was measured."""
     answer = await changed(
-        here, c, said, lambda s, known: reports.result(s, known, here.store.now(s), i, body),
+        here, c, said, lambda s, known: reports.result(s, known, here.now(s), i, body),
         "result",
     )  # fmt: skip
     return reply(answer, request)
@@ -85,6 +85,6 @@ async def fail(
 ) -> JSONResponse:
     """Report that there is no result, and why."""
     answer = await changed(
-        here, c, said, lambda s, known: reports.fail(s, known, here.store.now(s), i, body)
+        here, c, said, lambda s, known: reports.fail(s, known, here.now(s), i, body)
     )
     return reply(answer, request)

@@ -1,15 +1,12 @@
 """What pages show of a campaign that takes a model or a while: computed by the engine.
 
 `compute` is called whenever something happened in a campaign. What takes minutes (Ax's analyses)
-is made when it is asked for, in a process of its own, which keeps its results itself.
+is made in a process of its own (`ax_mirrors`), which keeps its results itself.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
@@ -32,7 +29,6 @@ LONGEST: Final = 300
 
 _log = logging.getLogger("matloop.engine")
 _known: dict[tuple[str, str], tuple[tuple[int, int], dict[str, Any]]] = {}
-_mirrors: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
 
 
 def compute(campaign: Campaign) -> dict[str, Any]:
@@ -47,22 +43,6 @@ def compute(campaign: Campaign) -> dict[str, Any]:
     if kept is None or kept[0] != now:
         kept = _known[key] = (now, {"model": _model(campaign), "curve": _curve(campaign)})
     return kept[1]
-
-
-def mirror(campaign: Campaign) -> None:
-    """Let Ax's analyses of a campaign be made, by a process of its own; once at a time."""
-    key = (campaign.store.url, campaign.name)
-    before = _mirrors.get(key)
-    if before is not None and before.poll() is None:
-        return  # it looks for what came meanwhile, before it ends
-    # The database's URL may hold a password: not on the command line, which all can read.
-    one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    env = one | os.environ | {"MATLOOP_DB": campaign.store.url, "CUDA_VISIBLE_DEVICES": ""}
-    _mirrors[key] = subprocess.Popen(
-        [sys.executable, "-m", "campaigns.service.ax_mirror", campaign.name],
-        stdin=subprocess.PIPE,  # it ends with us
-        env=env,
-    )
 
 
 def mark(session: Session, campaign: int) -> tuple[int, int]:

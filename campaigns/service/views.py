@@ -97,9 +97,12 @@ def elements(c: str, request: Request) -> Response:
 
 
 @router.get("/ax/cards", dependencies=[Read])
-def ax_cards(c: str, here: Here) -> JSONResponse:
-    """Ax's analyses of the campaign: which there are; each is at /ax/cards/KEY."""
-    return JSONResponse(here.read(lambda s: _ax(s, here.campaign(s, c))))
+def ax_cards(c: str, here: Here, since: float | None = None) -> JSONResponse:
+    """Ax's analyses of the campaign: which there are; each is at /ax/cards/FILE.
+
+    With `since`, those that were made after that time come along, as `analysis`.
+    """
+    return JSONResponse(here.read(lambda s: _ax(s, here.campaign(s, c), since)))
 
 
 @router.get("/ax/cards/{key:path}", dependencies=[Read])
@@ -128,17 +131,22 @@ def _view(session: Session, campaign: int, name: str) -> View | None:
     )
 
 
-def _ax(session: Session, known: Known) -> dict[str, Any]:
+def _ax(session: Session, known: Known, since: float | None) -> dict[str, Any]:
     found = _view(session, known.id, "ax")
     rev = newest(session, known.id)
     if found is None:
         return {"rev": rev, "source": known.name, "state": "waiting", "error": None,
                 "experiment": None, "cards": [], "read": None, "stale": True}  # fmt: skip
-    told = {**found.data, "rev": rev}
+    told = {**found.data, "rev": rev, "cards": [dict(card) for card in found.data["cards"]]}
     told["stale"] = told.pop("mark") != list(view_data.mark(session, known.id))
     if told["state"] == "computing" and utc_now() - found.created > _PATIENCE:
         # a process that died leaves what it had begun
         for card in told["cards"]:
             card["state"] = "done" if card["state"] == "done" else "waiting"
         told |= {"state": "interrupted", "stale": True}
+    if since is not None:
+        new = {f"ax/{card['file']}": card for card in told["cards"] if card.get("time", 0) > since}
+        query = select(View).where(View.campaign_id == known.id, View.name.in_(new))
+        for view in session.scalars(query):
+            new[view.name]["analysis"] = view.data
     return told

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from campaigns.service import idempotency
 from campaigns.store import Store
 
 T = TypeVar("T")
@@ -129,6 +130,7 @@ class Writer:
                         raise _Again from error
                     results.append(_Raised(error))
                 session.expunge_all()
+            idempotency.keep(session)
         return results
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,41 @@ def file_lock(path: Path, campaign: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def turn(path: Path, seconds: float) -> Iterator[None]:
+    """Wait in line for SQLite's one writer's place, and hold the line while the place is taken.
+
+    SQLite lets who waits look again after ever longer pauses, so a program that writes without a
+    pause keeps all others out. Whoever takes the place within this lock cannot be overtaken by who
+    had it before. It is a courtesy: after the time, or where there can be no such file, SQLite's
+    own lock decides, and says what is wrong.
+
+    Args:
+        path: The lock file; made if missing, never removed.
+        seconds: How long to wait.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError:
+        yield
+        return
+    try:
+        ends = time.monotonic() + seconds
+        while not _try(descriptor) and time.monotonic() < ends:
+            time.sleep(0.0005)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -29,12 +29,13 @@ from sqlalchemy.orm import Session
 
 from campaigns.errors import MatloopError, UsageError
 from campaigns.store.explain import explained
-from campaigns.store.lock import file_lock, postgres_lock
+from campaigns.store.lock import file_lock, postgres_lock, turn
 from campaigns.store.migrate import POSTGRES_LOCK, migrate
 from campaigns.store.models import CampaignRow, Event, utc_now
 from campaigns.strict import strict_json as strict_json
 
 DEFAULT_URL: Final = "sqlite:///matloop.db"
+WRITE: Final = "BEGIN IMMEDIATE"
 
 
 def default_url() -> str:
@@ -111,7 +112,7 @@ class Store:
                 )
         # SQLite changes a table by making it anew, for which foreign keys must be off; that can
         # only be said outside a transaction, and this connection is closed afterwards.
-        begin = ("PRAGMA foreign_keys=OFF", "BEGIN IMMEDIATE")
+        begin = ("PRAGMA foreign_keys=OFF", WRITE)
         with self._engine.execution_options(matloop_begin=begin).begin() as connection:
             migrate(connection, self.where)
         if self.path:
@@ -119,7 +120,7 @@ class Store:
 
     @property
     def _writer(self) -> Engine:
-        return self._engine.execution_options(matloop_begin=("BEGIN IMMEDIATE",))
+        return self._engine.execution_options(matloop_begin=(WRITE,))
 
     @property
     def kind(self) -> str:
@@ -269,6 +270,8 @@ def _sqlite(url: URL, timeout: float, pool: type[Pool] = NullPool) -> Engine:
         json_serializer=strict_json,
     )
 
+    line = Path(f"{Path(url.database or '').absolute()}-turn")
+
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         # The driver would begin transactions late and never around DDL; matloop begins them itself,
@@ -282,7 +285,8 @@ def _sqlite(url: URL, timeout: float, pool: type[Pool] = NullPool) -> Engine:
         # A transaction that turned from reader to writer could meet another writer's change and
         # fail, so writers lock at once (BEGIN IMMEDIATE); a few pragmas want no transaction at all.
         for begin in connection.get_execution_options().get("matloop_begin", ("BEGIN",)):
-            connection.exec_driver_sql(begin)
+            with turn(line, timeout) if begin == WRITE else nullcontext():
+                connection.exec_driver_sql(begin)
 
     return engine
 

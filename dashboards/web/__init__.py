@@ -14,10 +14,12 @@ def mount(app: FastAPI) -> None:
     It is the entry point `service` of the group `matloop.pages`, by which the service finds the
     pages without knowing them.
     """
+    from fastapi import Depends
+
     from dashboards.web import figures, pages, pages_ax, rest_routes, shell
 
     shell.dress(app)
     app.include_router(rest_routes.router)
-    app.include_router(pages.router)
-    app.include_router(pages_ax.router)
+    for screens in (pages.router, pages_ax.router):
+        app.include_router(screens, dependencies=[Depends(shell.seen)])
     app.include_router(figures.router)

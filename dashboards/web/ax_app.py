@@ -61,8 +61,8 @@ def create_app(
         )  # fmt: skip
 
     @app.get("/ax/cards")
-    def cards() -> JSONResponse:
-        return JSONResponse(watch.state(), headers={"Cache-Control": "no-store"})
+    def cards(since: float | None = None) -> JSONResponse:
+        return JSONResponse(watch.cards(since), headers={"Cache-Control": "no-store"})
 
     @app.get("/ax/cards/{name:path}")
     def card(name: str) -> Response:

@@ -67,6 +67,19 @@ class AxWatch:
             told = told | {"error": told["error"] or error, "rev": told["rev"] + 1}
         return told
 
+    def cards(self, since: float | None) -> dict[str, Any]:
+        """The state; with each card that was made after a time, its analysis."""
+        told = self.state()
+        if since is None:
+            return told
+        cards = [dict(card) for card in told["cards"]]
+        for card in cards:
+            if card["state"] == "done" and card["time"] > since:
+                path = self.card(card["file"])
+                if path is not None:
+                    card["analysis"] = json.loads(path.read_text(encoding="utf-8"))
+        return told | {"cards": cards}
+
     def card(self, name: str) -> Path | None:
         """The file of a card, by the name that the state gives it."""
         known = {card["file"] for card in self.state()["cards"]}

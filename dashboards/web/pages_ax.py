@@ -14,9 +14,11 @@ router = APIRouter(include_in_schema=False)
 @router.get("/c/{campaign}/ax")
 async def ax(request: Request, campaign: str) -> HTMLResponse:
     """The campaign as an Ax experiment, and what Ax's analyses say of it."""
-    told = await rest(request).get(f"/v1/campaigns/{campaign}/ax/cards")
+    of = rest(request)
+    standing = await of.get(f"/v1/campaigns/{campaign}")
+    told = await of.get(f"/v1/campaigns/{campaign}/ax/cards")
     return page(
         request, "pages/ax.html.j2", title="Ax analyses", campaign=campaign, screen="ax",
         plotly=True, scripts=("js/ax.js",), told=told, api=f"/v1/campaigns/{campaign}/ax",
-        alone=False,
+        alone=False, standing=standing,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -15,7 +16,7 @@ from markupsafe import Markup
 from campaigns import __version__
 from dashboards import typography
 from dashboards.web import assets
-from dashboards.web.rest import Refused
+from dashboards.web.rest import Refused, rest
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -79,7 +80,8 @@ def page(
         told: What the template shows.
     """
     if campaign is not None and stream is None:
-        stream = f"/v1/campaigns/{campaign}/events/stream"
+        after = getattr(request.state, "rev", 0)
+        stream = f"/v1/campaigns/{campaign}/events/stream?after={after}"
     context = {
         "title": title,
         "campaign": campaign,
@@ -92,7 +94,7 @@ def page(
         "theme": request.cookies.get("theme", ""),
         "path": request.url.path,
         "query": request.query_params,
-        "pill": _pill(told.get("told")) if campaign is not None else None,
+        "pill": _pill(told.get("standing", told.get("told"))) if campaign is not None else None,
         **told,
     }
     found = environment().get_template(template)
@@ -114,6 +116,17 @@ def _pill(told: Any) -> Markup | None:
     found = environment().get_template("pill.html.j2")
     state, engine = shown.state(told), shown.engine(told)
     return Markup(found.render(told=told, state=state, engine=engine, spent=spent))
+
+
+async def seen(request: Request) -> None:
+    """Note the newest event before a campaign's page is made: its stream tells of later ones.
+
+    Without that, the stream's first word would make the page fetch all its parts a second time.
+    """
+    campaign = request.path_params.get("campaign")
+    if campaign is not None and not request.query_params.get("part"):
+        told = await rest(request).get(f"/v1/campaigns/{campaign}/events", last=1)
+        request.state.rev = told["last"]
 
 
 @cache
@@ -173,7 +186,7 @@ def dress(app: FastAPI) -> None:
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     if error.status == 401:
-        return RedirectResponse(f"/login?next={request.url.path}", 303)
+        return RedirectResponse(f"/login?{urlencode({'next': _asked(request)})}", 303)
     return page(
         request,
         "problem.html.j2",
@@ -181,6 +194,11 @@ def _refused(request: Request, error: Exception) -> Response:
         status=error.status,
         problem=_whole(error.problem),
     )
+
+
+def _asked(request: Request) -> str:
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query else request.url.path
 
 
 def _whole(problem: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from campaigns import records
 from campaigns.campaign import Campaign
 from campaigns.client import Client
 from campaigns.store.models import Trial
+from campaigns.store.store import record
 
 SPEC = """
 campaign: {name}
@@ -31,7 +32,8 @@ objectives:
   cost: {{goal: minimize, unit: dimensionless}}
 evaluate: {evaluate}
 budget: {{trials: 60, batch: 4}}
-lease: {{ttl: {ttl}}}
+lease: {{ttl: {ttl}, attempts: {attempts}}}
+approve: {approve}
 seed: 3
 """
 
@@ -74,12 +76,13 @@ class Toy:
     """
 
     def __init__(
-        self, db: str, folder: Path, name: str, n: int, evaluate: str, ttl: str = "5 min"
+        self, db: str, folder: Path, name: str, n: int, evaluate: str = LAB, **more: Any
     ) -> None:
         self.db, self.name, self.folder = db, name, folder / name
         self.folder.mkdir()
         self.spec = self.folder / f"{name}.yaml"
-        self.spec.write_text(SPEC.format(name=name, evaluate=evaluate, ttl=ttl))
+        lines = {"ttl": "5 min", "attempts": 10, "approve": "false"} | more
+        self.spec.write_text(SPEC.format(name=name, evaluate=evaluate, **lines))
         (self.folder / "measure.py").write_text(MEASURE)
         self.campaign = Campaign.create(self.spec, db)
         numbers = random.Random(name)
@@ -89,11 +92,12 @@ class Toy:
 
     def _add(self, session: Session, index: int, numbers: random.Random) -> None:
         design = {"x": numbers.random(), "y": numbers.random(), "gas": "argon"}
-        session.add(
-            Trial(
-                campaign_id=self.campaign._row.id, index=index, status="candidate", design=design,
-                provenance={"name": f"toy {index}", "method": "test"},
-            )
+        told = {"name": f"toy {index}", "method": "test"}
+        campaign = self.campaign._row.id
+        session.add(Trial(campaign_id=campaign, index=index, design=design, provenance=told))
+        record(
+            session, campaign, "trial_added", trial=index, design=design, provenance=told,
+            fidelity=None, external_id=None,
         )  # fmt: skip
 
     def trials(self) -> list[dict[str, Any]]:
@@ -122,7 +126,7 @@ class Served:
         self._names = 0
 
     def toy(self, n: int = 2, evaluate: str = LAB, **more: Any) -> Toy:
-        """A campaign with n candidates, made beside the server."""
+        """A campaign with n candidates, made beside the server; `more` is its spec's."""
         self._names += 1
         return Toy(self.db, self.folder, f"toy-{self._names}", n, evaluate, **more)
 

@@ -2,7 +2,7 @@
 import {$, all, el, getJSON, send, plot, onChange, singleFlight, toast, ago, number} from "../app.js";
 
 const root = $("#ax"), api = root.dataset.api;
-const shown = new Map();  // key -> {version, box}
+const shown = new Map();  // key -> {version, time, box, reason}
 const HEADINGS = ["Results", "Insights", "Diagnostics", "Experiment"];
 
 const seen = new IntersectionObserver(entries => {
@@ -58,7 +58,7 @@ function place(cards) {
 }
 
 async function show(card) {
-  const told = await getJSON(`${api}/cards/${card.file}`);
+  const told = card.analysis ?? await getJSON(`${api}/cards/${card.file}`);
   const box = el("div", {class: "ax-analysis", "data-key": card.key, "data-state": told.cards.length ? "done" : "none"}, ...told.cards.map(leaf));
   const known = shown.get(card.key);
   if (known?.box.isConnected) {
@@ -67,7 +67,7 @@ async function show(card) {
   } else {
     $(`[data-group="${card.group}"] .grid`).append(box);
   }
-  shown.set(card.key, {version: `${card.file}@${card.time}`, box, reason: told.reason});
+  shown.set(card.key, {version: `${card.file}@${card.time}`, time: card.time, box, reason: told.reason});
 }
 
 function progress(told) {
@@ -75,7 +75,8 @@ function progress(told) {
   const newest = Math.max(0, ...done.map(card => card.time));
   $("#ax-age").textContent = now
     ? `computing “${now.title}”, ${done.length} of ${told.cards.length} done`
-    : newest ? `${done.length} analyses, computed ${ago(newest * 1000)}` : "";
+    : told.state === "interrupted" ? "the process that computed them died; Recompute begins again"
+    : newest ? `${done.length} analyses, computed ${ago(newest * 1000)}${told.stale ? "; results have come since, and they will be made anew" : ""}` : "";
   $("#ax-again").disabled = Boolean(now);
   const missing = $("#ax-missing");
   const none = told.cards.filter(card => shown.get(card.key)?.reason);
@@ -99,13 +100,15 @@ async function ask(quiet) {
 }
 
 const look = singleFlight(async () => {
-  const told = await getJSON(`${api}/cards`);
+  // what is not shown yet comes along, so that a first load is one request
+  const newest = Math.max(0, ...[...shown.values()].map(card => card.time));
+  const told = await getJSON(`${api}/cards?since=${newest}`);
   const now = (told.read || "") + (told.error ? "!" : "");
   if (now !== read) {
     read = now;
     window.htmx.trigger("#ax-experiment", "ax:experiment");
   }
-  if (told.stale && told.state !== "computing") await ask(true);
+  if (told.stale && !["computing", "interrupted"].includes(told.state)) await ask(true);
   clearTimeout(timer);
   if (told.stale !== undefined && (told.stale || told.state === "computing")) timer = setTimeout(look, 2000);
   if (!told.experiment) return;

@@ -165,7 +165,10 @@ $("#play").addEventListener("click", event => {
 });
 
 onChange(async () => {
-  const [places, table] = await Promise.all([getJSON(`/v1/campaigns/${campaign}/latent`), loadTable(campaign)]);
+  // at first the page has the places in it; what changes is fetched
+  const inPage = $("#places"), there = inPage && JSON.parse(inPage.textContent);
+  inPage?.remove();
+  const [places, table] = await Promise.all([there ?? getJSON(`/v1/campaigns/${campaign}/latent`), loadTable(campaign)]);
   $("#map-box").hidden = Boolean(places.reason);
   if (places.reason) return;
   map = joined(places, table);
