@@ -72,8 +72,10 @@ async def measure(port: int, key: str, requests: int) -> dict[str, Any]:
                 for name, took in found.items():
                     waits[name].append(took)
             await asyncio.sleep(0.02)
-        assert status == "done"
+        assert status == "done", status
         refits += 1
+        counted = min(map(len, waits.values()))
+        print(f"refit {refits}: {counted} requests of each", flush=True)
     told: dict[str, Any] = {"refits": refits}
     for name, all_waits in waits.items():
         cuts = statistics.quantiles(all_waits, n=100)
@@ -93,7 +95,7 @@ def main() -> None:
     given = parser.parse_args()
     with database(given.database) as url, tempfile.TemporaryDirectory() as folder:
         key = begin(url)
-        add(url, given.trials + 1000)
+        add(url, given.trials + 40)
         server = Server(url, Path(folder) / "log")
         server.start()
         try:

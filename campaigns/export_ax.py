@@ -169,6 +169,11 @@ def _unsaid(campaign: Campaign) -> list[str]:
             said.append(f"that the ingredients of {name} add up to {axis.total:g}{most}")
         elif isinstance(axis, PoolAxis):
             said.append(f"that {name} is a row of {axis.pool}")
+        elif isinstance(axis, LatentAxis):
+            said.append(
+                f"which {name} a latent vector is ({_prefix(campaign)}0, ... of {axis.latent}), and "
+                "that many vectors are none"
+            )
     return said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -29,6 +30,7 @@ _FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><title>matloop</
 auto;max-width:34em;padding:0 1em}input{font:inherit;width:100%;box-sizing:border-box}</style>
 <h1>matloop</h1><form method="get" action="/login"><label>Your key<input name="key"
 autocomplete="off" required autofocus placeholder="mlk_..."></label>
+<input type="hidden" name="next" value="NEXT">
 <p><button>Come in</button></form><p><strong>TOLD</strong>
 <p><code>matloop token create NAME</code> on the server makes a key."""
 
@@ -76,12 +78,12 @@ async def revoke(id: str, request: Request, here: Here, caller: Admin) -> dict[s
 async def login(request: Request, key: str | None = None, next: str = "/") -> Response:
     """Take a key for this browser, as a cookie that no script can read."""
     if key is None:
-        return HTMLResponse(_FORM.replace("TOLD", ""))
+        return _form("", next)
     try:
         keys: Keys = request.app.state.keys
         await keys.caller(key.strip())
     except Refused as refused:
-        return HTMLResponse(_FORM.replace("TOLD", refused.detail or refused.title), 401)
+        return _form(refused.detail or refused.title, next, 401)
     # only to a place of this site
     place = next if next.startswith("/") and not next.startswith(("//", "/\\")) else "/"
     answer = RedirectResponse(place, 303)
@@ -90,6 +92,11 @@ async def login(request: Request, key: str | None = None, next: str = "/") -> Re
         secure=request.url.scheme == "https",
     )  # fmt: skip
     return answer
+
+
+def _form(told: str, next: str, status: int = 200) -> HTMLResponse:
+    text = _FORM.replace("TOLD", html.escape(told)).replace("NEXT", html.escape(next))
+    return HTMLResponse(text, status)
 
 
 @pages.get("/logout")

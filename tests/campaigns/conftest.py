@@ -128,9 +128,13 @@ def database(request, tmp_path) -> str:
     """The URL of a fresh database, of each kind in turn."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'matloop.db'}"
+    return emptied(request.getfixturevalue("postgres"))
+
+
+def emptied(server: str) -> str:
+    """The database of a PostgreSQL server, emptied."""
     import psycopg
 
-    server: str = request.getfixturevalue("postgres")
     # much faster than a database a test, of a thousand files each
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")

@@ -6,12 +6,15 @@ What may be done is the same by each door, so the tests in `test_conformance` ha
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -26,6 +29,7 @@ from campaigns.service import bodies, decisions, described, designs, history, le
 from campaigns.service.core import Known, trial_of
 from campaigns.service.idempotency import Answer, Once
 from campaigns.service.problems import Refused, of_error
+from campaigns.service.writer import Writer
 from campaigns.store import Store
 from campaigns.store.models import CampaignRow, Event, Trial
 from tests.campaigns.served import Toy
@@ -107,11 +111,11 @@ class Door(ABC):
 
 
 class Direct(Door):
-    """The functions that the service calls, each in a transaction of the store."""
+    """The functions that the service calls, and the one writer that they change the store by."""
 
-    def __init__(self, toy: Toy, store: Store) -> None:
+    def __init__(self, toy: Toy, store: Store, writer: Writer) -> None:
         super().__init__(toy)
-        self.store = store
+        self.store, self.writer = store, writer
 
     def lease(
         self, n: int = 1, worker: str = "w", key: str | None = None, **more: Any
@@ -205,10 +209,13 @@ class Direct(Door):
     ) -> dict[str, Any]:
         asked = json.dumps([self.toy.name, request])
         once = Once("me", key, sha256(asked.encode()).hexdigest())
+
+        def whole(session: Session) -> Answer:
+            known = self._known(session)
+            return once.make(session, self.store.now(session), lambda s: change(s, known))
+
         try:
-            with self.store.write() as session:
-                known = self._known(session)
-                answer = once.make(session, self.store.now(session), lambda s: change(s, known))
+            answer = self.writer.submit(whole).result(60)
         except Refused as error:
             raise _refusal(error) from error
         if answer.status >= 400:
@@ -218,6 +225,20 @@ class Direct(Door):
 
 def _refusal(error: Refused) -> Refusal:
     return Refusal(error.status, error.body())
+
+
+@contextmanager
+def direct(url: str, folder: Path) -> Iterator[Callable[..., Direct]]:
+    """Make campaigns in a database, each with n candidates, and doors to them."""
+    store = Store(url, pooled=True)
+    writer, names = Writer(store), itertools.count()
+    try:
+        yield lambda n, **more: Direct(
+            Toy(url, folder, f"toy-{next(names)}", n, **more), store, writer
+        )
+    finally:
+        writer.close()
+        store.close()
 
 
 class Http(Door):

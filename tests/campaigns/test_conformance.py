@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from campaigns.store import Store
-from tests.campaigns.doors import Direct, Door, Http, Refusal, old
-from tests.campaigns.served import Toy
+from tests.campaigns.conftest import emptied
+from tests.campaigns.doors import Door, Http, Refusal, direct, old
 
 METRICS = {
     "hardness": {"value": 5000.0, "sem": 10.0, "unit": "MPa"},
@@ -270,47 +270,36 @@ class Conformance:
         assert door.kinds().count("trial_completed") == 24
 
 
-class _Stores(Conformance):
-    """A database that all tests of the class share, with a campaign for each."""
+@contextmanager
+def noted(make: Make) -> Iterator[Make]:
+    """Doors whose tables are compared with their events in the end."""
+    made: list[Door] = []
 
+    def note(n: int, **more: Any) -> Door:
+        made.append(make(n, **more))
+        return made[-1]
+
+    yield note
+    assert [door.differences() for door in made] == [[]] * len(made)
+
+
+class TestSqlite(Conformance):
     @pytest.fixture(scope="class")
     @classmethod
-    def url(cls, tmp_path_factory) -> str:
-        raise NotImplementedError
+    def make(cls, tmp_path_factory) -> Iterator[Make]:
+        folder = tmp_path_factory.mktemp("sqlite")
+        with direct(f"sqlite:///{folder / 'matloop.db'}", folder) as made, noted(made) as make:
+            yield make
 
+
+class TestPostgres(Conformance):
     @pytest.fixture(scope="class")
     @classmethod
-    def make(cls, url, tmp_path_factory) -> Iterator[Make]:
-        folder, store = tmp_path_factory.mktemp("direct"), Store(url, pooled=True)
-        made: list[Door] = []
-
-        def make(n: int, **more: Any) -> Door:
-            door = Direct(Toy(url, folder, f"toy-{len(made)}", n, **more), store)
-            made.append(door)
-            return door
-
-        yield make
-        assert [door.differences() for door in made] == [[]] * len(made)
-        store.close()
-
-
-class TestSqlite(_Stores):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def url(cls, tmp_path_factory) -> str:
-        return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'matloop.db'}"
-
-
-class TestPostgres(_Stores):
-    @pytest.fixture(scope="class")
-    @classmethod
-    def url(cls, postgres) -> str:
-        import psycopg
-
-        with psycopg.connect(postgres, autocommit=True) as connection:
-            connection.execute("DROP SCHEMA public CASCADE")
-            connection.execute("CREATE SCHEMA public")
-        return str(postgres)
+    def make(cls, postgres, tmp_path_factory) -> Iterator[Make]:
+        emptied(postgres)
+        folder = tmp_path_factory.mktemp("postgresql")
+        with direct(postgres, folder) as made, noted(made) as make:
+            yield make
 
 
 class TestHttp(Conformance):
@@ -318,12 +307,6 @@ class TestHttp(Conformance):
     @classmethod
     def make(cls, served) -> Iterator[Make]:
         with served.client() as client:
-            made: list[Door] = []
-
-            def make(n: int, **more: Any) -> Door:
-                door = Http(served.toy(n, **more), client)
-                made.append(door)
-                return door
-
-            yield make
-        assert [door.differences() for door in made] == [[]] * len(made)
+            made = lambda n, **more: Http(served.toy(n, **more), client)  # noqa: E731
+            with noted(made) as make:
+                yield make

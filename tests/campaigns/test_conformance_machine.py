@@ -18,10 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from campaigns.leases import Lease
-from campaigns.store import Store
 from campaigns.store.models import TRANSITIONS
-from tests.campaigns.doors import Direct, Door, Http, Refusal, old
-from tests.campaigns.served import Toy
+from tests.campaigns.doors import Door, Http, Refusal, direct, old
 
 ATTEMPTS = 3
 TRIALS = 3
@@ -243,15 +241,8 @@ def run(door_of: Callable[[], Door], examples: int, steps: int) -> None:
 
 
 def by_the_store(url: str, folder: Path, examples: int, steps: int) -> None:
-    names, store = (f"toy-{n}" for n in itertools.count()), Store(url, pooled=True)
-    try:
-        run(
-            lambda: Direct(Toy(url, folder, next(names), TRIALS, attempts=ATTEMPTS), store),
-            examples,
-            steps,
-        )
-    finally:
-        store.close()
+    with direct(url, folder) as make:
+        run(lambda: make(TRIALS, attempts=ATTEMPTS), examples, steps)
 
 
 def test_by_the_store_leases_are_as_modelled(tmp_path) -> None:

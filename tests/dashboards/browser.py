@@ -28,14 +28,15 @@ HERE = ("http://127.0.0.1", "http://localhost", "data:", "blob:", "about:")
 
 
 class Server:
-    """`matloop serve` over a database, without its engine.
+    """`matloop serve` over a database.
 
     Args:
         url: The database.
+        engine: With its engine, as a user has it.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, engine: bool = False) -> None:
+        self._url, self._more = url, () if engine else ("--no-engine",)
         store = Store(url)
         with store.write() as session:
             self.key, _ = tokens.make(session, "pages", ("admin",))
@@ -50,7 +51,7 @@ class Server:
         """Begin to serve, at the same port as before."""
         command = Path(sys.executable).with_name("matloop")
         self._process = subprocess.Popen(
-            [str(command), "serve", "--no-engine", "--db", self._url, "--port", str(self._port)],
+            [str(command), "serve", *self._more, "--db", self._url, "--port", str(self._port)],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None
