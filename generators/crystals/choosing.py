@@ -34,6 +34,7 @@ _FARTHEST = 2000.0
 _UNBALANCED = 8.0  # nats that a composition which does not balance costs by each table
 _CROWDED = 25.0
 _BATCH = 128
+_MANY = 32  # vectors from which on tables of the network pay
 
 
 def distances(network: CrystalNetwork, tokens: Tokens, z: Tensor) -> Tensor:
@@ -122,6 +123,21 @@ def choose(
         rules: What they must be.
         beams: Crystals to choose from where the likeliest will not do.
     """
+    if len(z) < _MANY:
+        return _chosen(network, z, max_atoms, elements, volumes, rules, beams)
+    with network.tabulated():
+        return _chosen(network, z, max_atoms, elements, volumes, rules, beams)
+
+
+def _chosen(
+    network: CrystalNetwork,
+    z: Tensor,
+    max_atoms: int,
+    elements: Sequence[int],
+    volumes: Array,
+    rules: Rules | None,
+    beams: int,
+) -> list[tuple[Placed, int] | None]:
     first = _Judged(network, network.drafts(z, max_atoms, elements, 1, rules), z, volumes, rules)
     chosen: list[tuple[Placed, int] | None] = [None] * len(z)
     settled = np.zeros(len(z), dtype=bool)

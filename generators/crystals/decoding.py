@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from generators.crystals.network import CrystalNetwork
 
 _MARGIN = 9.0  # a beam so much less likely (nats) than the best of its vector is let go
+_LOST = 12.0  # the same before its elements are chosen
 _NEVER = -1e4
 
 
@@ -187,7 +188,12 @@ def _step(
     tokens = _ended(network, rows, h, z, ends)
     ended = Drafts(tokens, rows.owner[ends], rows.score[ends] + site_score[ends, NO_POSITION])
 
-    row, column = torch.nonzero((site != NO_POSITION) & (likely > _NEVER / 2), as_tuple=True)
+    # an element only makes it less likely: what is far behind by its site cannot come back
+    reach = (rows.score[:, None] + likely).amax(1)
+    top = torch.full((n,), -torch.inf, device=z.device).scatter_reduce(0, rows.owner, reach, "amax")
+    near = rows.score[:, None] + likely >= (top[rows.owner] - _LOST)[:, None]
+    far = (site == NO_POSITION) | (likely <= _NEVER / 2) | ~near
+    row, column = torch.nonzero(~far, as_tuple=True)
     chosen = site[row, column]
     place = network._site(rows.group[row], chosen[:, None])[:, 0]
     element_score = network._element_logits(h[row], place).masked_fill(~allowed, _NEVER)

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -262,15 +263,18 @@ class CrystalGenerator(Generator):
 
     @torch.no_grad()
     def _decode(self, z: Tensor, rules: Rules | None = None) -> list[Structure | None]:
-        out: list[Structure | None] = []
-        for i in range(0, len(z), _BATCH):
+        def some(i: int) -> list[Structure | None]:
             part = z[i : i + _BATCH].to(self.device, torch.float32)
             given = None if rules is None else rules[i : i + _BATCH].to(self.device)
             chosen = choose(
                 self.network, part, self.max_atoms, self.card["elements"], self.volumes, given
             )
-            out += [None if one is None else one[0].structure(one[1]) for one in chosen]
-        return out
+            return [None if one is None else one[0].structure(one[1]) for one in chosen]
+
+        # Steps of so small a network leave the other cores idle: each takes a part of its own.
+        cores = torch.get_num_threads() if self.device.type == "cpu" else 1
+        with ThreadPoolExecutor(cores) as pool:
+            return [one for part in pool.map(some, range(0, len(z), _BATCH)) for one in part]
 
     def familiarity(self, z: Tensor) -> Array:
         """How well it knows latent vectors `n x d`: `n` chances, in [0, 1].

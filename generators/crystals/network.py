@@ -10,7 +10,9 @@ shape the latent space as in Gomez-Bombarelli et al. (2018).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,6 +72,18 @@ def _waves(x: Tensor) -> Tensor:
     """Periodic features of fractional coordinates, `... x 18`."""
     angles = torch.cat([2 * torch.pi * k * x for k in (1, 2, 4)], -1)
     return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What depends on weights alone: `sites` `231 x 28 x d`, `elements` `101 x d`."""
+
+    network: nn.Module
+    sites: Tensor
+    elements: Tensor
+
+
+_TABLES = threading.local()
 
 
 class CrystalNetwork(nn.Module):
@@ -141,13 +155,38 @@ class CrystalNetwork(nn.Module):
         self.property_out = nn.ModuleList(_mlp(size.latent, 64, 1) for _ in properties)
 
     # tokens ------------------------------------------------------------------------------------
+    @contextmanager
+    def tabulated(self) -> Iterator[None]:
+        """In this thread, look up what depends on weights alone: sites and elements.
+
+        For many crystals without gradients; nothing may change the weights within.
+        """
+        with torch.no_grad():
+            device = self.sites.device
+            groups = torch.arange(GROUPS, device=device)
+            every = torch.arange(MAX_POSITIONS + 1, device=device).expand(GROUPS, -1)
+            tables = _Tables(self, self._site(groups, every), self._elements())
+        before, _TABLES.now = getattr(_TABLES, "now", None), tables
+        try:
+            yield
+        finally:
+            _TABLES.now = before
+
+    def _tables(self) -> _Tables | None:
+        now: _Tables | None = getattr(_TABLES, "now", None)
+        return now if now is not None and now.network is self else None
+
     def _site(self, group: Tensor, position: Tensor) -> Tensor:
         group = group.reshape(-1, *[1] * (position.dim() - 1)).expand_as(position)
+        if tables := self._tables():
+            return tables.sites[group, position]
         learnt = self.site_embedding(group * (MAX_POSITIONS + 1) + position)
         out: Tensor = self.site_features(torch.cat([learnt, self.sites[group, position]], -1))
         return out
 
     def _elements(self) -> Tensor:
+        if tables := self._tables():
+            return tables.elements
         out: Tensor = self.element_embedding.weight + self.element_features(self.chemistry)
         return out
 

@@ -61,6 +61,18 @@ def test_encoding_does_not_depend_on_the_view(shipped: Generator, name: str) -> 
     assert torch.allclose(z, z[:1].expand_as(z), atol=1e-3)
 
 
+@torch.no_grad()
+def test_tables_change_nothing(shipped: Generator) -> None:
+    """What is looked up is what would be computed."""
+    assert isinstance(shipped, CrystalGenerator)
+    network, group = shipped.network, torch.tensor([1, 225, 230])
+    position = torch.tensor([[0, 1, 27], [0, 27, 27], [3, 27, 27]])
+    sites, elements = network._site(group, position), network._elements()
+    with network.tabulated():
+        torch.testing.assert_close(network._site(group, position), sites)
+        assert torch.equal(network._elements(), elements)
+
+
 def test_common_crystals_come_back(shipped: Generator) -> None:
     wanted = [crystals()[n] for n in ("rocksalt", "zincblende", "perovskite", "rutile", "wurtzite")]
     decoded = shipped.decode(shipped.encode(wanted))
