@@ -212,7 +212,10 @@ class Campaign:
                 row = CampaignRow.of(stored, text)
                 session.add(row)
                 session.flush()
-                record(session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash)
+                record(
+                    session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash,
+                    content=row.content(),
+                )  # fmt: skip
             elif not may_exist:
                 raise UsageError(
                     f"there is a campaign {row.name!r} already",
@@ -283,6 +286,7 @@ class Campaign:
         left: Left | None = None,
         computing: Callable[[], Any] | None = None,
         also: Callable[[Session, list[int]], None] | None = None,
+        near: Sequence[int] = (),
     ) -> list[int]:
         """Propose and store n trials; the caller holds the runner's lock.
 
@@ -292,6 +296,7 @@ class Campaign:
             computing: Makes a context for the long computation, in which the runner lets itself be
                 interrupted.
             also: Called with the new trials in the transaction that stores them.
+            near: Trials in whose neighbourhood to look, this once; none = everywhere.
         """
         from contextlib import nullcontext
 
@@ -304,8 +309,10 @@ class Campaign:
         seed = derived_seed(self.spec.seed, count)
         with computing() if computing else nullcontext():
             history, notes = with_earlier(self, history)
+            problem, where = self._near(near)
+            notes += where
             proposal = propose(
-                self.problem, history, n, seed, warm_start=warm_start, settings=settings, left=left
+                problem, history, n, seed, warm_start=warm_start, settings=settings, left=left
             )
         proposal = replace(proposal, notes=[*notes, *proposal.notes])
         if not proposal.candidates:
@@ -318,8 +325,28 @@ class Campaign:
             )
         return self._keep(proposal, count, seed, also)
 
+    def _near(self, trials: Sequence[int]) -> tuple[Problem, list[str]]:
+        """The problem in a box around trials, and a note that says so."""
+        if not trials:
+            return self.problem, []
+        from loop.near import near
+
+        with self.store.read() as session:
+            rows = records.trials_of(session, self._row.id)
+            designs = [self.design(row.design) for row in rows if row.index in trials]
+        told = ", ".join(str(t) for t in sorted(trials)[:8]) + (", ..." if len(trials) > 8 else "")
+        try:
+            problem, words = near(self.problem, designs)
+        except ValueError as error:
+            raise UsageError(
+                "nothing can be proposed there", where=f"near trials {told}",
+                why=" ".join(str(error).split()), unchanged="the campaign",
+            ) from error  # fmt: skip
+        return problem, [f"asked for near trials {told}: {words}"]
+
     def _history(self) -> tuple[History, int, dict[str, Any] | None]:
         """All that was tried, at every fidelity; the number of trials; a warm start."""
+        from campaigns.realised import made
         from loop.proposal import History
 
         with self.store.read() as session:
@@ -339,8 +366,14 @@ class Campaign:
         import numpy as np
 
         means, sems = records.outcomes(known, self.problem.metrics)
+        designs = [self.design(t.design) for t in known]
         history = History(
-            designs=[self.design(t.design) for t in known],
+            designs=designs,
+            realised={
+                row: made(self.spec, designs[row], t.realised)
+                for row, t in enumerate(known)
+                if t.realised
+            },
             source=np.array([fidelities.source_of(self.spec, t) for t in known], dtype=int),
             pending_source=np.array(
                 [fidelities.source_of(self.spec, t) for t in pending], dtype=int
@@ -950,6 +983,7 @@ def _take_changes(
     row.spec, row.spec_text, row.spec_hash = stored, text, _hash(strict_json(stored))
     record(
         session, row.id, "spec_changed", changed=changed, spec_hash=row.spec_hash,
+        content=row.content(),
         **({"notes": notes} if notes else {}),
     )  # fmt: skip
 

@@ -117,6 +117,15 @@ Source = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="How far draws stray from known crystals: 0.3 fewer kinds nearer to rest, 1 more.",
+        show_default="the generator's",
+        rich_help_panel=_PANEL,
+    ),
+]
 Guidance = Annotated[
     float | None,
     typer.Option(
@@ -263,6 +272,7 @@ def complete(
     max_atoms: MaxAtoms = None,
     property_: Property = None,
     guidance: Guidance = None,
+    temperature: Temperature = None,
     db: UnusedDb = None,
     json: Json = False,
 ) -> None:
@@ -275,6 +285,7 @@ def complete(
     asked = conditions_of(
         conditions, property_, composition=composition, chemical_system=system,
         elements=elements, contains=contains, atoms=atoms, max_atoms=max_atoms, guidance=guidance,
+        temperature=temperature,
     )  # fmt: skip
     from campaigns.spec_environment import load_latent
     from campaigns.write_file import make_folder

@@ -105,6 +105,7 @@ def sample(
     property_: cli_conditions.Property = None,
     source: cli_conditions.Source = None,
     guidance: cli_conditions.Guidance = None,
+    temperature: cli_conditions.Temperature = None,
     where: Where = None,
     db: UnusedDb = None,
     json: Json = False,
@@ -120,7 +121,7 @@ def sample(
         conditions, property_, composition=composition, chemical_system=system,
         elements=elements, contains=contains, space_group=space_group,
         crystal_system=crystal_system, atoms=atoms, max_atoms=max_atoms, source=source,
-        guidance=guidance,
+        guidance=guidance, temperature=temperature,
     )  # fmt: skip
     from campaigns.spec_environment import load_latent
     from campaigns.write_file import make_folder

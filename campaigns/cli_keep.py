@@ -52,20 +52,32 @@ def replay(
             "--out", metavar="FILE", help="Write what was rebuilt, JSON.", show_default=False
         ),
     ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Write a new database from the events.", show_default=False
+        ),
+    ] = None,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Rebuild trials and observations from the event log, and compare them with the tables."""
+    """Rebuild campaigns, trials and observations from the event log, and compare the tables.
+
+    With --into, a database is written whose tables are what the events tell.
+    """
     out = begin("replay", json)
     from campaigns.campaign import Campaign
     from campaigns.replaying import differences
+    from campaigns.store.models import CampaignRow
     from campaigns.strict import strict_json
     from campaigns.write_file import write_whole
 
     told, rebuilt, shown = [], {}, []
     for name in Campaign.names(db) if campaign is None else [campaign]:
         with Campaign.open(name, db) as opened, opened.store.read() as session:
-            trials, differ = differences(session, opened._row)
+            row = session.get_one(CampaignRow, opened._row.id)
+            found, differ = differences(session, row)
+        trials = found.trials
         observed = sum(len(t.observations) for t in trials.values())
         told.append({"campaign": name, "trials": len(trials), "observations": observed,
                      "differences": differ})  # fmt: skip
@@ -75,13 +87,28 @@ def replay(
         shown += [f"  {one}" for one in differ[:20]]
     if file is not None:
         write_whole(file, strict_json(rebuilt))
+    if into is not None:
+        shown.append(_rebuild(db, into))
     wrong = [one for one in told if one["differences"]]
-    if wrong:
+    if wrong and into is None:
         raise MatloopError(
             "the tables are not what the events tell",
             where=", ".join(str(one["campaign"]) for one in wrong),
             why="\n".join(shown),
             unchanged="the database",
-            hint="a program other than matloop wrote to it, or the disk failed: restore a backup",
+            hint="a program other than matloop wrote to it, or the disk failed: restore a backup, "
+            "or `matloop replay --into URL`",
         )
     out.result({"campaigns": told}, *(shown or ["no campaign yet"]))
+
+
+def _rebuild(db: str | None, into: str) -> str:
+    """Write a new database from the events of another; what was written, in a line."""
+    from campaigns.rebuilding import rebuild
+    from campaigns.store import Store
+
+    target = Store(into)
+    rows = rebuild(Store(db, create=False), target)
+    target.close()
+    told = ", ".join(f"{n} of {table}" for table, n in rows.items() if n)
+    return f"wrote {target.where}: {told}"

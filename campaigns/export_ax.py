@@ -171,8 +171,8 @@ def _unsaid(campaign: Campaign) -> list[str]:
             said.append(f"that {name} is a row of {axis.pool}")
         elif isinstance(axis, LatentAxis):
             said.append(
-                f"which {name} a latent vector is ({_prefix(campaign)}0, ... of {axis.latent}), and "
-                "that many vectors are none"
+                f"{name} itself, only its latent vector {_prefix(campaign)}0, ..., of which "
+                f"the generator {axis.latent} makes it"
             )
     return said
 

@@ -63,6 +63,7 @@ def trial_dict(trial: Trial) -> dict[str, Any]:
         "status": trial.status,
         "name": trial.provenance.get("name"),
         "design": trial.design,
+        "realised": trial.realised,
         "fidelity": trial.fidelity,
         "provenance": trial.provenance,
         "observations": {

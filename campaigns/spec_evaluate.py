@@ -13,6 +13,7 @@ from campaigns.spec_evaluators import POTENTIAL_METRICS as POTENTIAL_METRICS
 from campaigns.spec_evaluators import (
     Command,
     Dft,
+    Jobflow,
     Lab,
     Metrics,
     Potential,
@@ -24,13 +25,13 @@ from campaigns.spec_evaluators import (
 )
 from campaigns.spec_models import Part, fault
 
-_NOW = ("potential", "dft", "command", "table", "python", "lab")
+_NOW = ("potential", "dft", "command", "table", "python", "jobflow", "lab")
 
-One = Potential | Dft | Command | Table | Python | Lab
+One = Potential | Dft | Command | Table | Python | Jobflow | Lab
 
 
 def _check(value: Any) -> Any:
-    """Say what an evaluator is, before pydantic says which of six models it is not."""
+    """Say what an evaluator is, before pydantic says which of seven models it is not."""
     if not isinstance(value, dict):
         return value
     name = value.get("with")
@@ -53,6 +54,7 @@ _AnyOne = Annotated[
     | Annotated[Command, Tag("Command")]
     | Annotated[Table, Tag("Table")]
     | Annotated[Python, Tag("Python")]
+    | Annotated[Jobflow, Tag("Jobflow")]
     | Annotated[Lab, Tag("Lab")],
     Discriminator(_kind),
     BeforeValidator(_check),
@@ -108,6 +110,7 @@ Evaluate = Annotated[
     | Annotated[Command, Tag("Command")]
     | Annotated[Table, Tag("Table")]
     | Annotated[Python, Tag("Python")]
+    | Annotated[Jobflow, Tag("Jobflow")]
     | Annotated[Lab, Tag("Lab")]
     | Annotated[Each, Tag("Each")],
     Discriminator(_kind),

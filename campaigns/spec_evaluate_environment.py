@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from campaigns.errors import did_you_mean, quoted
 from campaigns.spec_axes import ChoiceAxis, CompositionAxis, LatentAxis, PoolAxis
 from campaigns.spec_evaluate import evaluators
-from campaigns.spec_evaluators import Command, Crystal, Dft, Potential, Python, Squeezed, Table
+from campaigns.spec_evaluators import (
+    Command,
+    Crystal,
+    Dft,
+    Jobflow,
+    Potential,
+    Python,
+    Squeezed,
+    Table,
+)
 
 if TYPE_CHECKING:
     from campaigns.spec_checks import Complaint, Draft
@@ -50,6 +59,8 @@ def evaluate_with_absolute(data: Any, absolute: Callable[[Any], Any], folder: Pa
         data["inputs"] = {name: path(template) for name, template in data["inputs"].items()}
     if isinstance(function := data.get("function"), str):
         data["function"] = _function_path(function, folder)
+    if isinstance(maker := data.get("maker"), str):
+        data["maker"] = _function_path(maker, folder)
     calculator = data.get("calculator")
     if isinstance(calculator, dict) and isinstance(calculator.get("import"), str):
         data["calculator"] = {**calculator, "import": _function_path(calculator["import"], folder)}
@@ -67,7 +78,7 @@ def check_evaluators(draft: Draft) -> Iterator[Complaint]:
     """What the evaluators name and is not there."""
     for place, one in evaluators(draft.evaluate):
         loc: Loc = ("evaluate", *place)
-        if isinstance(one, Squeezed) and one.crystal is not None:
+        if isinstance(one, Squeezed | Jobflow) and one.crystal is not None:
             yield from _check_crystal(one.crystal, draft, (*loc, "crystal"))
         if isinstance(one, Potential):
             yield from _check_potential(one, loc)
@@ -79,6 +90,16 @@ def check_evaluators(draft: Draft) -> Iterator[Complaint]:
             yield from _check_table(one, draft, place, loc)
         elif isinstance(one, Python):
             yield from _check_function(one.function, (*loc, "function"))
+        elif isinstance(one, Jobflow):
+            yield from _check_maker(one.maker, (*loc, "maker"))
+
+
+def _check_maker(maker: str, loc: Loc) -> Iterator[Complaint]:
+    if importlib.util.find_spec("jobflow") is None:
+        hint = "pip install 'matloop[workflows]'"
+        yield _complaint((*loc[:-1], "with"), "jobflow is not installed", hint)
+        return
+    yield from _check_function(maker, loc)
 
 
 def _complaint(loc: Loc, what: str, hint: str | None = None) -> Complaint:

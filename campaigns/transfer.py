@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from campaigns import fidelities, records, units
 from campaigns.errors import MatloopError, UsageError, did_you_mean, quoted
+from campaigns.realised import made
 from campaigns.spec_axes import AnyAxis, CompositionAxis, PoolAxis, RangeAxis
 from campaigns.spec_changes import completed, in_space
 from campaigns.store.models import CampaignRow, Trial
@@ -173,7 +174,8 @@ def _read(campaign: Campaign, name: str, theirs: Spec, trials: list[Trial]) -> E
         if all(np.isnan(mean) for mean, _ in row):
             continue
         try:
-            design = space.from_json(_translated(campaign.spec, theirs, trial.design))
+            asked = space.from_json(_translated(campaign.spec, theirs, trial.design))
+            design = made(campaign.spec, asked, _realised(campaign.spec, theirs, trial))
             _, good = encodable(space.features, [design])
             if not good:
                 raise ValueError("the space cannot encode it")
@@ -199,6 +201,20 @@ def _read(campaign: Campaign, name: str, theirs: Spec, trials: list[Trial]) -> E
         notes.append(f"{name}: its {', '.join(extra)} is not looked at, being no axis here")
     found = np.array(values, dtype=float).reshape(len(designs), len(metrics), 2)
     return Earlier(name, designs, found[..., 0], found[..., 1], notes)
+
+
+def _realised(ours: Spec, theirs: Spec, trial: Trial) -> dict[str, dict[str, Any]]:
+    """What was realised of a trial of another campaign, in the units of this one's axes."""
+    told = {}
+    for name, one in (trial.realised or {}).items():
+        axis, other = (s.space.get(name.partition(".")[0]) for s in (ours, theirs))
+        if axis is None or isinstance(one["value"], str):
+            told[name] = one
+        elif isinstance(axis, CompositionAxis) and isinstance(other, CompositionAxis):
+            told[name] = {"value": one["value"] * axis.total / other.total}
+        else:
+            told[name] = {"value": _translate(axis, other, one["value"])}
+    return told
 
 
 def _value(trial: Trial, metric: str, unit: str, name: str) -> tuple[float, float]:

@@ -239,6 +239,7 @@ def only_target(problem: Problem, history: History) -> tuple[History, list[int]]
         outcomes=np.asarray(history.outcomes)[rows],
         sem=np.asarray(history.sem)[rows],
         failed=np.asarray(history.failed)[rows],
+        realised={place[row]: made for row, made in history.realised.items() if row in place},
         source=None,
         names=None if history.names is None else [history.names[i] for i in rows],
         members=None if history.members is None else [history.members[i] for i in rows],

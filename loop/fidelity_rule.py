@@ -43,7 +43,10 @@ from loop.search import good_rows
 from loop.space import Design
 from surrogates import Surrogate
 
-TARGETS = 3
+LOOKED_AT = 32
+"""Designs that are weighed for a cheap look in place of the target at the best one."""
+
+TARGETS = 2
 """Readings of the target, at the least, before the surrogate is asked."""
 
 
@@ -204,6 +207,63 @@ class FidelityRule:
             why = "the cheaper fidelities have said what they can, or the budget is for this one"
         read_there = None if best == target else readings[best]
         return self._made(best, design, x, known, read_there, told, why)
+
+    def instead(
+        self,
+        chosen: Chosen,
+        beliefs: Beliefs,
+        i: int,
+        others: Sequence[int],
+        gain: np.ndarray,
+        fresh: Callable[[int], tuple[Design, np.ndarray] | None],
+        known: SourcesKnown,
+    ) -> tuple[int, Chosen] | None:
+        """A cheap look at another design, where that is worth more than the target at this one.
+
+        A design that looked good at less is at once the best one at the target. But others may
+        not have been looked at, and a look costs little. What a reading is worth is the gain that
+        is expected of the design, times the share of its variance that the reading removes, for
+        its cost.
+
+        Args:
+            chosen: for design i.
+            beliefs: of all designs.
+            i: the design that the acquisition chose.
+            others: designs that may be chosen in its stead, those of the largest gain first.
+            gain: what is expected of each design.
+            fresh: a design (as the target would try it) and its features; None where it may not
+                be chosen.
+            known: as `choose` has it.
+
+        Returns:
+            The other design and its fidelity, or None.
+        """
+        target = self.fidelities.target
+        if chosen.fidelity != target or not len(others):
+            return None
+        least = gain[i] / target.cost
+        best: tuple[float, int, Chosen] | None = None
+        for j in others[:LOOKED_AT]:
+            if not gain[j] > 0 or (found := fresh(int(j))) is None:
+                continue
+            design, x = found
+            done = self._labels(design)
+            for f in self.fidelities.members[1:]:
+                if f.label in done or not self.affordable(f) or not self._in_proportion(f):
+                    continue
+                at = x if f.source else self._features(design, f)
+                read = beliefs.reading(int(j), at, known.of(f.source))
+                share = read.covariance.square() / (read.variance + read.noise)
+                told = float((share / beliefs.variance[int(j)]).clamp(0.0, 1.0).mean())
+                worth = gain[j] * told / f.cost
+                if worth > (least if best is None else best[0]):
+                    why = (
+                        f"a look by {f.label} ({f.cost:.3g}) at a design that was not looked at "
+                        f"yet is worth more than {target.label} ({target.cost:.3g}) at the best one"
+                    )
+                    made = self._made(f, design, x, known, read, {str(f.label): told}, why)
+                    best = worth, int(j), made
+        return None if best is None else best[1:]
 
     def _features(self, design: Design, fidelity: Fidelity) -> np.ndarray:
         at = self.fidelities.at(design, fidelity)

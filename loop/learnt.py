@@ -81,10 +81,11 @@ def review(
     from surrogates import feature_bounds, fit_feasibility, fit_surrogate
 
     notes: list[str] = []
-    X, kept = _features(problem, history.designs)
-    if len(kept) < len(history.designs):
-        notes.append(f"left out: {len(history.designs) - len(kept)} designs without features")
-    designs = [history.designs[i] for i in kept]
+    made = history.made
+    X, kept = _features(problem, made)
+    if len(kept) < len(made):
+        notes.append(f"left out: {len(made) - len(kept)} designs without features")
+    designs = [made[i] for i in kept]
     named = [problem.space.describe(d) for d in designs]
     if names is not None:
         named = [names[i] for i in kept]

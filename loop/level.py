@@ -136,7 +136,7 @@ def classified(
     if not 0.5 < certainty < 1.0:
         raise ValueError(f"a certainty is between a half and one, not {certainty}")
     outcomes = np.asarray(history.outcomes, dtype=np.float64)
-    X, kept = encodable(problem.space.features, history.designs)
+    X, kept = encodable(problem.space.features, history.made)
     outcomes, sem = outcomes[kept], np.asarray(history.sem, dtype=np.float64)[kept]
     source = np.zeros(len(kept), int)
     if history.source is not None:

@@ -125,6 +125,8 @@ class History:
         members: which member of a hedge proposed each of the designs (`member` of its notes); None
             for none. Those of the last designs may be left out: other sources have none.
         preferences: pairs of rows that a person ranked: the better one, the worse one.
+        realised: by row, the design as it was really made, where that is not what was asked for.
+            The surrogate learns from it; what was asked for is what was tried.
         errors: n x m, the errors of what was foretold of a trial before its result, in the
             standard deviations that the model itself had for a reading (`raw_error`); nan where
             nothing was foretold. None = nothing was.
@@ -141,6 +143,12 @@ class History:
     members: list[str | None] | None = None
     preferences: list[tuple[int, int]] = field(default_factory=list)
     errors: np.ndarray | None = None
+    realised: dict[int, Design] = field(default_factory=dict)
+
+    @property
+    def made(self) -> list[Design]:
+        """The n designs as they were really made, as far as that was told."""
+        return [self.realised.get(row, design) for row, design in enumerate(self.designs)]
 
 
 @dataclass(frozen=True)
@@ -285,7 +293,7 @@ def propose(
         if among is not None or problem.space.direct:
             if among is None:
                 pool.add(problem.space.prior(settings.prior, rng), "prior")
-            blind = _spread(problem, n, known, pool, models, seen, notes)
+            blind = _spread(problem, n, known, pool, models, seen, rng, notes)
         else:
             blind = _from_prior(problem, n, seen, models, streams[0], settings, notes)
         return blind if rule is None else _begin(blind, n, first, rule, models)
@@ -532,7 +540,7 @@ def _check(problem: Problem, history: History, n: int) -> None:
 
 
 def _featurise(problem: Problem, history: History, notes: list[str]) -> _Known:
-    X, kept = encodable(problem.space.features, history.designs)
+    X, kept = encodable(problem.space.features, history.made)
     pending_X, waiting = encodable(problem.space.features, history.pending)
     source, pending = sources_of(history)[kept], pending_sources(history)[waiting]
     designs, members = [history.designs[i] for i in kept], history.members or []
@@ -787,14 +795,22 @@ def _spread(
     pool: Pool,
     models: _Models,
     seen: Seen,
+    rng: np.random.Generator,
     notes: list[str],
 ) -> Proposal:
-    """Designs of the pool, each the farthest from all that were tried or chosen before it."""
+    """Designs of the pool, each the farthest from all that were tried or chosen before it.
+
+    The first of all is drawn from the quarter nearest the middle, so that seeds differ where the
+    pool is all there is.
+    """
     span = np.maximum(np.ptp(pool.X, axis=0), 1e-9) if len(pool) else 1.0
     points = pool.X / span
     tried = np.vstack([known.X[known.own], known.pending_X]) / span
     center = np.median(points, axis=0, keepdims=True) if len(pool) else points
-    distance = -((points - center) ** 2).sum(1) - 1e9  # the first of all is in the middle
+    order = np.argsort(((points - center) ** 2).sum(1), kind="stable")
+    distance = np.full(len(points), -1e9)
+    inner = order[: max(1, len(order) // 4)]
+    distance[rng.permutation(inner)] += np.arange(len(inner), 0, -1)
     for x in tried:
         fresh = ((points - x) ** 2).sum(1)
         distance = np.where(distance < -1e8, fresh, np.minimum(distance, fresh))
@@ -887,6 +903,18 @@ def _greedy(
                 how = rule.choose(beliefs, best, pool.design(row), pool.X[row], sources)
                 if how is None:
                     break
+                gain = acquisition.expected_gain(mean, variance) * np.exp(feasible)
+                others = np.argsort(-np.where(alive, gain, -1.0))[: int(alive.sum())].tolist()
+
+                def fresh(j: int) -> tuple[Design, np.ndarray] | None:
+                    design = pool.design(int(rows[j]))
+                    return None if seen.check(design) else (design, pool.X[rows[j]])
+
+                elsewhere = rule.instead(how, beliefs, best, others, gain, fresh, sources)
+                if elsewhere is not None:
+                    alive[best] = True
+                    best, how = elsewhere
+                    alive[best], row = False, int(rows[best])
                 rule.count(pool.design(row), how.fidelity)
             chosen.append((row, float(values[best]), how))
             seen.add(pool.design(row))

@@ -175,7 +175,7 @@ def main() -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     logging.disable(logging.CRITICAL)  # what an analysis stumbles over is told in its place
-    os.nice(14)  # proposals and requests come first
+    os.nice(5)  # beside the engine's own: proposals and requests come first
     with Campaign.open(sys.argv[1], os.environ["MATLOOP_DB"]) as campaign:
         mirror(campaign)
 

@@ -141,11 +141,18 @@ def _ended(campaign: Campaign, of: _Of, status: int) -> None:
     of.mark, of.settled = of.begun, True  # not again for the same results
     _log.warning("Ax's analyses of %s: the process died (status %s)", campaign.name, status)
     with campaign.store.write() as session:
-        view = session.scalar(
-            select(View).where(View.campaign_id == campaign._row.id, View.name == "ax")
-        )
-        if view is None or view.data.get("state") != "computing":
-            return
-        cards = [c | {"state": "done" if c["state"] == "done" else "waiting"}
-                 for c in view.data["cards"]]  # fmt: skip
-        view.data = view.data | {"state": "interrupted", "cards": cards}
+        row = campaign._row.id
+        view = session.scalar(select(View).where(View.campaign_id == row, View.name == "ax"))
+        if view is None:
+            error = {
+                "what": "Ax's analyses could not be made",
+                "why": f"the process died (status {status})",
+                "hint": "they are tried again after the next results; see the server's log",
+            }
+            told = {"source": campaign.name, "state": "done", "error": error, "experiment": None,
+                    "cards": [], "read": None, "mark": list(of.begun or (0, 0))}  # fmt: skip
+            session.add(View(campaign_id=row, name="ax", rev=of.rev, data=told))
+        elif view.data.get("state") == "computing":
+            cards = [c | {"state": "done" if c["state"] == "done" else "waiting"}
+                     for c in view.data["cards"]]  # fmt: skip
+            view.data = view.data | {"state": "interrupted", "cards": cards}

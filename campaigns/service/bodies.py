@@ -159,6 +159,10 @@ class Proposals(Body):
 
     n: Annotated[int, Field(ge=1, le=1000)] | None = None
     """How many; default: the spec's batch."""
+    near: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=1000)] | None = (
+        None
+    )
+    """Trials in whose neighbourhood to look: within a box around their designs, this once."""
 
 
 class Decision(Body):

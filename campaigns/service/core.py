@@ -140,7 +140,10 @@ class Service:
         row = CampaignRow.of(spec, text)
         session.add(row)
         session.flush()
-        record(session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash)
+        record(
+            session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash,
+            content=row.content(),
+        )  # fmt: skip
         return row
 
     def read(self, ask: Callable[[Session], T]) -> T:

@@ -61,7 +61,6 @@ def trial(known: Known, row: Trial, whole: bool = False) -> dict[str, Any]:
         "approved": row.approved,
         "held": row.held,
         "lost": row.lost,
-        "realised": row.realised,
         "external_id": row.external_id,
         "rev": row.rev,
     }

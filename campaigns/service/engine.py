@@ -178,7 +178,7 @@ class Engine:
                 record(
                     session, row.id, "run_ended",
                     reason="paused" if asks else verdicts[0].rule,
-                    message=stopping.sentence(verdicts), **stopping.tell(verdicts),
+                    message=stopping.sentence(verdicts), state=state, **stopping.tell(verdicts),
                 )  # fmt: skip
             else:
                 record(session, row.id, "state_changed", state=state)

@@ -59,7 +59,7 @@ def take_in(
     if trial is None:
         assert checked is not None
         trial = _added(session, known, body, source, checked, bool(read))
-    elif not read:
+    elif not read and not made:
         if body.trial is not None:
             raise Refused(422, "the observation has no metrics", unchanged="the trial")
         return Answer(_told(session, known, trial, {}, standing(session, trial.id), False))
@@ -77,8 +77,9 @@ def take_in(
         _check_superseded(session, trial, body)
     before = standing(session, trial.id)
     done, measured = keep(session, trial.id, trial.fidelity, before, read, source, body.external_id)
-    if made:
-        trial.realised = {**(trial.realised or {}), **made}
+    after = {**(trial.realised or {}), **made} or None
+    remade = after != trial.realised
+    trial.realised = after
     touched = [metric for metric, what in done.items() if what != "repeated"]
     if touched or (read and trial.status != "completed"):
         kind = "trial_corrected" if trial.status == "completed" else "trial_completed"
@@ -93,6 +94,10 @@ def take_in(
             **({"realised": made} if made else {}),
             **({"external_id": body.external_id} if body.external_id else {}),
         )  # fmt: skip
+    elif remade:
+        record(
+            session, known.id, "trial_realised", trial=trial.index, source=source, realised=made
+        )
     return Answer(_told(session, known, trial, done, measured, created), 201 if created else 200)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,10 @@ def propose(store: Store, campaign: Campaign, job: Job) -> None:
             raise UsageError(
                 "the budget is spent", unchanged="the campaign", hint="raise budget in the spec"
             )
-        make(campaign, n, left, lambda s, new: end(s, "done", {"trials": new}))
+        make(
+            campaign, n, left, lambda s, new: end(s, "done", {"trials": new}),
+            near=job.request.get("near") or (),
+        )  # fmt: skip
     except Changed:
         raise  # the job is taken up again
     except MatloopError as error:
@@ -133,6 +136,7 @@ def make(
     n: int,
     left: Left,
     also: Callable[[Session, list[int]], None] | None = None,
+    near: Sequence[int] = (),
 ) -> None:
     """Propose and store n trials; the caller holds the campaign's lock.
 
@@ -141,6 +145,7 @@ def make(
         n: How many.
         left: Of the budget.
         also: Called in the transaction that stores them.
+        near: Trials in whose neighbourhood to look; none = everywhere.
     """
 
     def whole(session: Session, new: list[int]) -> None:
@@ -153,5 +158,5 @@ def make(
         reached("engine:fitting")
         yield
 
-    campaign._propose(n, left, computing, whole)
+    campaign._propose(n, left, computing, whole, near)
     reached("engine:after-commit")

@@ -6,12 +6,11 @@ An unknown number is None. A column of words is one of small numbers, which `cod
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from campaigns.handout import flat_design
+from campaigns.service.look_numbers import number, numbers, short
 from campaigns.spec_axes import ChoiceAxis, CompositionAxis, RangeAxis
 
 if TYPE_CHECKING:
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
     from campaigns.facts import Facts
     from campaigns.service.looks import Look
 
-DIGITS: Final = 5
 MOST_PARAMETERS: Final = 12
 _BEST: Final = 10
-_FORMULA: Final = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?")
 
 
 def goals(facts: Facts) -> dict[str, Any]:
@@ -65,7 +62,7 @@ def front(look: Look) -> dict[str, Any]:
         "front": [_row(facts, row) for row in shown],
         "counts": Counter(facts.kinds),
         "reference": {
-            "values": [_number(s * v) for s, v in zip(signs, corner.tolist(), strict=True)],
+            "values": [number(s * v) for s, v in zip(signs, corner.tolist(), strict=True)],
             "inferred": inferred,
         },
     }
@@ -76,10 +73,10 @@ def _row(facts: Facts, row: int) -> dict[str, Any]:
     values = {}
     for j, metric in enumerate(facts.metrics):
         values[metric] = {
-            "mean": _number(facts.outcomes[row, j], None),
-            "sem": _number(facts.sem[row, j]),
-            "predicted": _number(facts.predicted[row, j]),
-            "sd": _number(facts.predicted_sd[row, j]),
+            "mean": number(facts.outcomes[row, j], None),
+            "sem": number(facts.sem[row, j]),
+            "predicted": number(facts.predicted[row, j]),
+            "sd": number(facts.predicted_sd[row, j]),
         }
     return {
         "trial": trial["trial"],
@@ -100,9 +97,9 @@ def columns(look: Look) -> dict[str, Any]:
     codes: dict[str, list[str]] = {}
     found: dict[str, list[Any]] = {
         "trial": [t["trial"] for t in facts.trials],
-        "name": [_short(t["name"]) for t in facts.trials],
-        "acquisition": [_number(p.get("acquisition"), 3) for p in told],
-        "feasibility": [_number(p.get("feasibility"), 2) for p in told],
+        "name": [short(t["name"]) for t in facts.trials],
+        "acquisition": [number(p.get("acquisition"), 3) for p in told],
+        "feasibility": [number(p.get("feasibility"), 2) for p in told],
         "round": rounds(facts),
     }
     for key, words in (
@@ -114,15 +111,13 @@ def columns(look: Look) -> dict[str, Any]:
         at = {word: n for n, word in enumerate(codes[key])}
         found[key] = [at[word] for word in words]
     for j, metric in enumerate(facts.metrics):
-        found[f"mean:{metric}"] = _numbers(facts.outcomes[:, j])
-        found[f"sem:{metric}"] = _numbers(facts.sem[:, j], 2)
-        found[f"predicted:{metric}"] = _numbers(facts.predicted[:, j], 4)
-        found[f"sd:{metric}"] = _numbers(facts.predicted_sd[:, j], 2)
+        found[f"mean:{metric}"] = numbers(facts.outcomes[:, j])
+        found[f"sem:{metric}"] = numbers(facts.sem[:, j], 2)
+        found[f"predicted:{metric}"] = numbers(facts.predicted[:, j], 4)
+        found[f"sd:{metric}"] = numbers(facts.predicted_sd[:, j], 2)
     names, values = parameters(facts)
     for name, column in zip(names, values, strict=True):
-        found[f"param:{name}"] = [
-            _number(v, 4) if isinstance(v, float | int) else v for v in column
-        ]
+        found[f"param:{name}"] = [number(v, 4) if isinstance(v, float | int) else v for v in column]
     # what says nothing is not sent: a column of which nothing is known, numbers from 0 on, and
     # names that are the parameters once more
     empty = [k for k, column in found.items() if ":" in k and all(v is None for v in column)]
@@ -196,15 +191,15 @@ def latent(look: Look) -> dict[str, Any]:
     places = (vectors - middle) @ axes.T
     told |= {
         "trials": [facts.trials[i]["trial"] for i in rows],
-        "x": _numbers(places[:, 0], 4),
-        "y": _numbers(places[:, 1], 4),
-        "shares": [_number(s, 3) for s in shares.tolist()],
+        "x": numbers(places[:, 0], 4),
+        "y": numbers(places[:, 1], 4),
+        "shares": [number(s, 3) for s in shares.tolist()],
     }
     if projection == "latent":
         centre = (-middle @ axes.T).tolist()
         # seen along two directions at right angles, a normal prior is one of two dimensions
         told["prior"] = {
-            "x": _number(centre[0]), "y": _number(centre[1]),
+            "x": number(centre[0]), "y": number(centre[1]),
             "radii": {str(p): round(math.sqrt(-2 * math.log(1 - p / 100)), 4) for p in (50, 90)},
         }  # fmt: skip
     return told
@@ -248,7 +243,7 @@ def curve(look: Look) -> dict[str, Any]:
         "ended": [facts.trials[i]["ended"] for i in rows],
         "round": [all_rounds[i] for i in rows],
         "best": {
-            o.metric: [] if best is None else _numbers(best[:, k])
+            o.metric: [] if best is None else numbers(best[:, k])
             for k, o in enumerate(facts.problem.objectives)
         },
         "hypervolume": None, "hypervolume_note": "", "random": computed.get("random"),
@@ -257,7 +252,7 @@ def curve(look: Look) -> dict[str, Any]:
         corner, inferred = reference_point(facts.problem, facts.outcomes)
         told["hypervolume_note"] = "; ".join(inferred)
         if len(facts.problem.objectives) == 2:
-            told["hypervolume"] = _numbers(
+            told["hypervolume"] = numbers(
                 hypervolume_trace(facts.problem, facts.outcomes[rows], corner)
             )
         else:  # of more objectives the engine works it out
@@ -280,13 +275,13 @@ def model(look: Look) -> dict[str, Any]:
                 "metric": record.metric,
                 "unit": facts.units[record.metric],
                 "trials": [facts.trials[i]["trial"] for i in record.rows],
-                "names": [_short(facts.trials[i]["name"]) for i in record.rows],
-                "result": _numbers(record.result),
-                "sem": _numbers(record.result_sem, 3),
-                "predicted": _numbers(record.predicted),
-                "sd": _numbers(record.sd, 3),
-                "mean_error": _number(record.mean_error),
-                "guess_error": _number(guess),
+                "names": [short(facts.trials[i]["name"]) for i in record.rows],
+                "result": numbers(record.result),
+                "sem": numbers(record.result_sem, 3),
+                "predicted": numbers(record.predicted),
+                "sd": numbers(record.sd, 3),
+                "mean_error": number(record.mean_error),
+                "guess_error": number(guess),
                 "covered": {str(level): record.covered(level) for level in LEVELS},
                 "of": len(record),
                 "verdict": verdict,
@@ -304,77 +299,3 @@ def model(look: Look) -> dict[str, Any]:
         "notes": computed.get("notes", []),
         "computed_at": at,
     }
-
-
-def elements(look: Look) -> dict[str, Any]:
-    """Of each element: in how many trials it was, how they ended, the mean of each metric."""
-    import numpy as np
-
-    facts = look.facts
-    found: dict[str, dict[str, Any]] = {}
-    members: dict[str, list[int]] = {}
-    unread = 0
-    for row, trial in enumerate(facts.trials):
-        symbols = symbols_of(facts, trial)
-        unread += not symbols
-        for symbol in symbols:
-            told = found.setdefault(
-                symbol, {"tried": 0, "completed": 0, "failed": 0, "open": 0, "front": 0}
-            )
-            told["tried"] += 1
-            status, kind = trial["status"], facts.kinds[row]
-            told["completed"] += status == "completed"
-            told["failed"] += kind == "failed"
-            told["open"] += kind == "open"
-            told["front"] += bool(facts.front[row]) if facts.several else kind == "front"
-            members.setdefault(symbol, []).append(row)
-    for symbol, rows in members.items():
-        outcomes = facts.outcomes[rows]
-        found[symbol]["mean"] = {
-            m: _number(np.nanmean(outcomes[:, j])) if np.isfinite(outcomes[:, j]).any() else None
-            for j, m in enumerate(facts.metrics)
-        }
-    return {**goals(facts), "elements": found, "trials": len(facts), "without": unread}
-
-
-def symbols_of(facts: Facts, trial: dict[str, Any]) -> set[str]:
-    """The elements of a trial's design: of its crystal, its ingredients, or a pool's formula."""
-    from campaigns.elements import SYMBOLS
-
-    found: set[str] = set()
-    for name, value in trial["design"].items():
-        axis = facts.spec.space.get(name)
-        if isinstance(axis, CompositionAxis):
-            for part, amount in value.items():
-                if isinstance(amount, int | float) and amount > 0:
-                    found |= _elements(part)
-        elif isinstance(value, dict) and "cif" in value:
-            text = re.search(r"_chemical_formula_sum\s+'?([^'\n]+)", str(value["cif"]))
-            found |= _elements((text[1] if text else "").replace(" ", ""))
-        elif isinstance(value, dict):
-            for column, one in value.items():
-                if isinstance(one, str) and column.lower() in ("formula", "composition"):
-                    found |= _elements(one)
-    return found.intersection(SYMBOLS)
-
-
-def _elements(formula: str) -> set[str]:
-    plain = re.sub(r"[()\[\]\s.]", "", formula)
-    parts = _FORMULA.findall(plain)
-    return {symbol for symbol, _ in parts} if "".join(a + b for a, b in parts) else set()
-
-
-def _short(name: str | None) -> str:
-    return (name or "")[:60]
-
-
-def _numbers(values: Iterable[float], digits: int = DIGITS) -> list[float | None]:
-    return [_number(v, digits) for v in values]
-
-
-def _number(value: Any, digits: int | None = DIGITS) -> float | None:
-    """A number to so many digits, which a picture can show; None for an unknown one."""
-    if value is None or not math.isfinite(value):
-        return None
-    rounded = float(value) if digits is None else float(f"{value:.{digits}g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded

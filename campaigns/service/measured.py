@@ -9,6 +9,7 @@ from typing import Any
 
 from campaigns import units
 from campaigns.errors import did_you_mean, quoted
+from campaigns.realised import refusal
 from campaigns.service.bodies import Measured, Realised
 from campaigns.service.core import Known
 from campaigns.service.problems import Refused
@@ -74,7 +75,8 @@ def realised(
     """Parameters as they really were: `value` in the axis's unit, and `raw_value`, `raw_unit`.
 
     Raises:
-        Refused: A parameter that the campaign has not, or a unit of another kind.
+        Refused: A parameter that the campaign has not, a unit of another kind, or a value that
+            cannot be.
     """
     made: dict[str, dict[str, Any]] = {}
     errors = []
@@ -82,25 +84,23 @@ def realised(
         value, unit = (given.value, given.unit) if isinstance(given, Realised) else (given, None)
         where = f"realised.{name}"
         axis = known.spec.space.get(name.partition(".")[0])
-        if axis is None or hasattr(axis, "latent"):
-            errors.append({"where": where, "what": "the campaign has no such parameter"})
-            continue
         wanted = getattr(axis, "unit", None) or "dimensionless"
+        converted = value
         if isinstance(value, str):
             if unit is not None:
                 errors.append({"where": where, "what": f"{quoted(value)} has no unit"})
             made[name] = {"value": value}
-            continue
-        try:
-            converted = value if unit is None else units.convert(value, unit, wanted)
-        except units.UnitError as error:
-            errors.append({"where": f"{where}.unit", "what": error.what})
-            continue
-        made[name] = {"value": converted, "unit": wanted}
-        if unit is not None and unit != wanted:
-            made[name] |= {"raw_value": value, "raw_unit": unit}
-        if not math.isfinite(converted):
-            errors.append({"where": where, "what": f"{converted:g} {wanted} cannot be"})
+        else:
+            try:
+                converted = value if unit is None else units.convert(value, unit, wanted)
+            except units.UnitError as error:
+                errors.append({"where": f"{where}.unit", "what": error.what})
+                continue
+            made[name] = {"value": converted, "unit": wanted}
+            if unit is not None and unit != wanted:
+                made[name] |= {"raw_value": value, "raw_unit": unit}
+        if why := refusal(known.spec, name, converted):
+            errors.append({"where": where, "what": why})
     if errors:
         raise Refused(422, "parameters as realised cannot be taken in", unchanged="the trial",
                       errors=errors)  # fmt: skip

@@ -97,6 +97,10 @@ def result(session: Session, known: Known, now: datetime, index: int, body: Resu
         values["report"] = {"token": body.token, "sha256": told, "answer": answer}
     session.connection().execute(update(TRIAL).where(TRIAL.c.id == row.id).values(values))
     event = _event(row, body, read, missing, made)
+    if kept:
+        event["artifacts"] = [
+            {"name": k.name, "media_type": k.media_type, "sha256": k.sha256} for k in kept
+        ]
     record(session, known.id, "trial_measured" if body.partial else "trial_completed", **event)
     return Answer(answer)
 

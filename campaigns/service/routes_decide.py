@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from campaigns.service import bodies, decisions, jobs
 from campaigns.service.auth import require
-from campaigns.service.core import Here, Known, Service
+from campaigns.service.core import Here, Known, Service, trial_of
 from campaigns.service.idempotency import Answer, Said
 from campaigns.service.problems import Refused
 from campaigns.service.replies import changed, reply
@@ -63,7 +63,11 @@ async def propose(
     """Ask for proposals: a job, which the engine does."""
 
     def change(session: Session, known: Known) -> Answer:
-        job = jobs.ask(session, known.id, "propose", **({"n": body.n} if body.n else {}))
+        near = sorted(set(body.near or ()))
+        for index in near:
+            trial_of(session, known, index)  # there are such trials
+        request = {"n": body.n, "near": near}
+        job = jobs.ask(session, known.id, "propose", **{k: v for k, v in request.items() if v})
         return Answer(jobs.described(job), 202)
 
     answer = await changed(here, c, said, change)

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from campaigns.service import jobs, look_tables, view_data
+from campaigns.service import jobs, look_elements, look_tables, view_data
 from campaigns.service.auth import Read, require
 from campaigns.service.core import Here, Known, Service
 from campaigns.service.idempotency import Answer, Said
@@ -93,7 +93,7 @@ def model(c: str, request: Request) -> Response:
 @router.get("/elements", dependencies=[Read])
 def elements(c: str, request: Request) -> Response:
     """How often each element was tried, and what came of it."""
-    return _answer(request, c, "elements", look_tables.elements)
+    return _answer(request, c, "elements", look_elements.elements)
 
 
 @router.get("/ax/cards", dependencies=[Read])

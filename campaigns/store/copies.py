@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
 
-from sqlalchemy import make_url, select
+from sqlalchemy import NullPool, create_engine, inspect, make_url, select
 
 from campaigns.errors import MatloopError, UsageError
+from campaigns.store.explain import explained
 from campaigns.store.models import CampaignRow
 from campaigns.store.store import Store
 
@@ -84,7 +86,7 @@ def restore(path: Path, url: str) -> list[str]:
                 unchanged="that database",
                 hint="move it away, or name another with --db",
             )
-        Store(f"sqlite:///{path}", create=False).close()  # it says so where it is none
+        _check_copy(path)
         half = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             shutil.copyfile(path, half)
@@ -96,13 +98,57 @@ def restore(path: Path, url: str) -> list[str]:
             raise MatloopError("the copy could not be written", where=str(target),
                                why=error.strerror, unchanged="everything") from error  # fmt: skip
     else:
-        _run("pg_restore", "--exit-on-error", "--single-transaction", "--no-owner",
+        # tables without a campaign are of a matloop that only looked
+        more = ["--clean", "--if-exists"] if _has_tables(url) else []
+        _run("pg_restore", "--exit-on-error", "--single-transaction", "--no-owner", *more,
              f"--dbname={_libpq(url)}", str(path))  # fmt: skip
     store = Store(url, create=False)
     with store.read() as session:
         names = list(session.scalars(select(CampaignRow.name).order_by(CampaignRow.id)))
     store.close()
     return names
+
+
+def _check_copy(path: Path) -> None:
+    """See that a file is a whole copy of an SQLite database of ours; it stays as it is.
+
+    Raises:
+        MatloopError: It is not.
+    """
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        ) as copy:
+            why = copy.execute("PRAGMA quick_check(1)").fetchone()[0]
+            copy.execute("SELECT id FROM campaign LIMIT 1")
+    except sqlite3.Error as error:
+        why = str(error)
+    if why != "ok":
+        raise MatloopError(
+            "this is no whole copy of a matloop database", where=str(path),
+            why=" ".join(str(why).split()), unchanged="everything", hint="restore another copy",
+        )  # fmt: skip
+
+
+def _has_tables(url: str) -> bool:
+    """Whether a PostgreSQL database has our tables, without a campaign in them.
+
+    Raises:
+        UsageError: It has campaigns.
+        MatloopError: It cannot be looked at.
+    """
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    where = make_url(url).render_as_string(hide_password=True)
+    with explained(where), engine.connect() as connection:
+        if not inspect(connection).has_table("campaign"):
+            return False
+        names = connection.scalars(select(CampaignRow.name).limit(3)).all()
+    if names:
+        raise UsageError(
+            "there is a database already", where=where, why=f"it has {', '.join(names)}",
+            unchanged="that database", hint="name an empty one with --db: createdb NAME",
+        )  # fmt: skip
+    return True
 
 
 def _libpq(url: str) -> str:

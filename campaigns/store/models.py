@@ -137,6 +137,10 @@ class CampaignRow(Base):
             spec_hash=hashlib.sha256(strict_json(spec).encode()).hexdigest(),
         )  # fmt: skip
 
+    def content(self) -> dict[str, Any]:
+        """What an event keeps of it, so that it can be made again from events alone."""
+        return {"spec": self.spec, "text": self.spec_text, "token": self.token}
+
 
 class GeneratorVersion(Base):
     """One immutable version of a generator, named by the hash of its weights and recipe."""

@@ -25,6 +25,7 @@ SYSTEMS = (
 )
 _LAST = (2, 15, 74, 142, 167, 194, 230)  # the last space group of each system
 _MOST_GUIDANCE = 20.0
+_MOST_TEMPERATURE = 2.0
 
 
 class ConditionError(ValueError):
@@ -40,7 +41,7 @@ def crystal_system(number: int) -> int:
 class Conditions:
     """Conditions on a crystal; None (or empty) where anything will do.
 
-    All but the properties, the source and the guidance are hard: what does not meet them is not
+    All but the properties, the source, guidance and temperature are hard: what does not meet them is not
     returned. Properties are wishes that the draws lean to.
 
     Attributes:
@@ -56,6 +57,8 @@ class Conditions:
         source: A data set of the generator's card, whose kind of crystals is wanted.
         guidance: How strongly the draws lean to what is asked: 1 is as learnt; more gives fewer
             kinds that meet it more often.
+        temperature: How far draws stray from crystals that are known: 1 is as those do among each
+            other, less gives fewer kinds nearer to rest; None: the generator's own.
     """
 
     composition: str | None = None
@@ -69,6 +72,7 @@ class Conditions:
     properties: Mapping[str, float] = field(default_factory=dict)
     source: str | None = None
     guidance: float = 1.5
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what means nothing or contradicts itself. Raises `ConditionError`."""
@@ -229,6 +233,13 @@ def _guidance(value: Any) -> float:
     return number
 
 
+def _temperature(value: Any) -> float:
+    number = _number("temperature", value)
+    if not 0 <= number <= _MOST_TEMPERATURE:
+        raise ConditionError(f"temperature is from 0 to {_MOST_TEMPERATURE:g}, not {number:g}")
+    return number
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "composition": _composition,
     "chemical_system": _elements,
@@ -241,4 +252,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "properties": _properties,
     "source": str,
     "guidance": _guidance,
+    "temperature": _temperature,
 }

@@ -126,7 +126,7 @@ def _round(
         z = torch.randn(n, generator.dim, generator=source, dtype=torch.float64)
     else:
         wanted = wanted_of(generator, n, conditions, rules, partial)
-        z = prior.draw(n, source, wanted, conditions.guidance)
+        z = prior.draw(n, source, wanted, conditions.guidance, conditions.temperature)
     if partial is None:
         return generator._decode(z, rules)
     # The rest should go with the part, and z may know nothing of it: what was decoded is encoded,

@@ -178,11 +178,14 @@ class FittedPrior:
         module: In evaluation mode.
         told: What the card says of it.
         max_atoms: Of the generator.
+        temperature: How far draws stray from the middles of the components, where nothing else is
+            asked: 1 is as crystals do; less gives crystals more like those that were learnt.
     """
 
     module: MixtureFlow
     told: Mapping[str, Any]
     max_atoms: int
+    temperature: float = 1.0
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -196,6 +199,7 @@ class FittedPrior:
         source: torch.Generator,
         wanted: Wanted | None = None,
         guidance: float = 1.0,
+        temperature: float | None = None,
     ) -> Tensor:
         """Latent vectors `n x d` (double), by Heun's method.
 
@@ -205,9 +209,11 @@ class FittedPrior:
             wanted: Conditions on each of the `n`; none: any crystal.
             guidance: Weight of the conditions; 1 is what was learnt, above it fewer kinds that
                 meet the conditions better.
+            temperature: In place of its own.
         """
         chance = torch.rand(n, generator=source)
         noise = torch.randn(n, self.module.dim, generator=source)
+        noise *= self.temperature if temperature is None else temperature
         device = self.module.means.device
         parts = []
         for i in range(0, n, _BATCH):
@@ -316,7 +322,8 @@ class FittedPrior:
             told["layers"],
         )
         module.load_state_dict(mine)
-        return cls(module.to(device).eval(), told, max_atoms), rest
+        temperature = float(card["recipe"].get("prior", {}).get("temperature", 1.0))
+        return cls(module.to(device).eval(), told, max_atoms, temperature), rest
 
 
 def make(

@@ -96,7 +96,7 @@ def fit_prior(
         ).tolist(),
         "minutes": round((time.monotonic() - started) / 60, 1),
     }
-    return FittedPrior(smooth.eval(), told, max_atoms)
+    return FittedPrior(smooth.eval(), told, max_atoms, float(plan.get("temperature", 1.0)))
 
 
 def _learn(

@@ -32,6 +32,7 @@ _AUTOMATIC = {
     "command": ("loop.evaluators.command", "CommandEvaluator"),
     "table": ("loop.evaluators.table", "TableEvaluator"),
     "python": ("loop.evaluators.python", "PythonEvaluator"),
+    "jobflow": ("loop.evaluators.jobflow", "JobflowEvaluator"),
     "each": ("loop.evaluators.each", "EachEvaluator"),
 }
 _BY_PEOPLE = ("lab",)

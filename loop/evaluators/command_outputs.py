@@ -90,7 +90,7 @@ class Output:
         text = read_text(folder, self.file)
         if text is None:
             raise EvaluationFailed(f"{self.metric}: the command left no file {self.file}")
-        reader = {"regex": _by_regex, "pointer": _by_pointer, "column": _by_column}[self.way]
+        reader = {"regex": _by_regex, "pointer": by_pointer, "column": _by_column}[self.way]
         try:
             value = reader(text, self.what)
             return value, None if self.sem is None else reader(text, self.sem)
@@ -141,7 +141,12 @@ def _by_regex(text: str, pattern: str) -> float:
     return _number((found[1] if found.re.groups else found[0]).strip())
 
 
-def _by_pointer(text: str, pointer: str) -> float:
+def by_pointer(text: str, pointer: str) -> float:
+    """The number that a JSON pointer (RFC 6901) leads to.
+
+    Raises:
+        ValueError, LookupError, TypeError: There is none.
+    """
     value = json.loads(text)
     for part in pointer.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")

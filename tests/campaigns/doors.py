@@ -21,7 +21,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from campaigns import client, records
-from campaigns.campaign import Campaign
 from campaigns.errors import InputErrors
 from campaigns.leases import Lease, metrics_json
 from campaigns.replaying import differences
@@ -269,9 +268,7 @@ class Http(Door):
         return self._asked(self.client.fail, lease, reason, kind, idempotency_key=key)
 
     def observe(self, metrics: Any, key: str | None = None, **more: Any) -> dict[str, Any]:
-        return self._asked(
-            self.client.observe, self.toy.name, metrics, idempotency_key=key, **more
-        )
+        return self._asked(self.client.observe, self.toy.name, metrics, idempotency_key=key, **more)
 
     def decide(self, word: Any, trial: int, reason: str = "why") -> dict[str, Any]:
         more = (reason,) if word == "reject" else ()

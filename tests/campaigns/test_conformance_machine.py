@@ -246,15 +246,15 @@ def by_the_store(url: str, folder: Path, examples: int, steps: int) -> None:
 
 
 def test_by_the_store_leases_are_as_modelled(tmp_path) -> None:
-    by_the_store(f"sqlite:///{tmp_path / 'matloop.db'}", tmp_path, 20, 20)
+    by_the_store(f"sqlite:///{tmp_path / 'matloop.db'}", tmp_path, 8, 20)
 
 
 def test_by_http_leases_are_as_modelled(served) -> None:
     with served.client() as client:
-        run(lambda: Http(served.toy(TRIALS, attempts=ATTEMPTS), client), 3, 20)
+        run(lambda: Http(served.toy(TRIALS, attempts=ATTEMPTS), client), 3, 15)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_by_postgres_leases_are_as_modelled(database, tmp_path) -> None:
-    by_the_store(database, tmp_path, 30, 30)
+    by_the_store(database, tmp_path, 10, 20)

@@ -51,8 +51,11 @@ class Process:
                 env=os.environ | {"MATLOOP_KEY": served.key, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
 
-    def end(self) -> int:
-        return self.process.wait(60)
+    def end(self, patience: float = 60.0) -> int:
+        try:
+            return self.process.wait(patience)
+        finally:
+            self.process.kill()
 
 
 def test_a_worker_answers_trials_and_leaves_nothing_behind(served) -> None:

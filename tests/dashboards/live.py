@@ -19,7 +19,7 @@ from tests.dashboards.browser import Server
 class Live(Server):
     """`matloop serve` with its engine."""
 
-    def until(self, path: str, seen: Callable[[Any], Any], seconds: float = 120.0) -> Any:
+    def until(self, path: str, seen: Callable[[Any], Any], seconds: float = 400.0) -> Any:
         """The answer of an address, when it is as wanted."""
         ends = time.monotonic() + seconds
         while not seen(told := self.get(path)):
@@ -30,7 +30,7 @@ class Live(Server):
     def answer(self, campaign: str, by: Callable[[Any], Mapping[str, float]]) -> int:
         """Try one trial, as a laboratory would; its number."""
         base = f"/v1/campaigns/{campaign}"
-        ends = time.monotonic() + 120
+        ends = time.monotonic() + 400
         while not (leases := self.post(f"{base}/leases", {"worker": "oven"})["leases"]):
             assert time.monotonic() < ends, "nothing is proposed"
             time.sleep(0.2)

@@ -107,8 +107,14 @@ def test_it_is_time_after_results_and_in_quiet(handmade, monkeypatch):
     begun: list[float] = []
     clock = [1000.0]
     monkeypatch.setattr(ax_mirrors.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(ax_mirrors, "begin", lambda _: begun.append(clock[0]))
     monkeypatch.setattr(ax_mirrors, "_known", {})
+
+    def at_once(campaign: Any) -> None:
+        begun.append(clock[0])
+        with campaign.store.read() as session:
+            ax_mirrors._of(campaign).mark = ax_mirrors.mark(session, campaign._row.id)
+
+    monkeypatch.setattr(ax_mirrors, "begin", at_once)
 
     def add(count: int) -> None:
         for _ in range(count):

@@ -88,6 +88,7 @@ def generator(path: Path) -> CrystalGenerator:
         ({"properties": {"formation_energy": "low"}}, "is a number"),
         ({"properties": {"formation_energy": float("nan")}}, "is a number"),
         ({"guidance": -1}, "guidance is from 0"),
+        ({"temperature": 3}, "temperature is from 0"),
         ({"composition": "NaCl", "chemical_system": "Na-Cl-O"}, "another leaves out: O"),
         ({"composition": "NaCl", "elements": "Na-O"}, "another leaves out: Cl"),
         ({"contains": "Li", "elements": "Na-O"}, "another leaves out: Li"),
@@ -179,6 +180,17 @@ def test_the_learnt_prior_draws_what_was_learnt(
     assert torch.equal(drawn, generator.prior(200, seed=3))
     noise = torch.randn(200, generator.dim, generator=torch.Generator().manual_seed(3))
     assert nearest(drawn) < nearest(noise.double())
+
+
+def test_cooler_draws_stray_less(generator: CrystalGenerator) -> None:
+    prior = generator.learnt_prior
+    assert prior is not None
+
+    def spread(temperature: float) -> float:
+        z = prior.draw(200, torch.Generator().manual_seed(5), temperature=temperature)
+        return float(prior.surprise(z)[:, 1].mean())
+
+    assert spread(0.3) < spread(0.6) < spread(1.0)
 
 
 def test_the_prior_belongs_to_the_version(path: Path, generator: CrystalGenerator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,30 @@ def test_a_real_run() -> None:
     unknown = Structure.from_spacegroup("Pm-3m", Lattice.cubic(3.4), ["Po"], [[0, 0, 0]])
     with pytest.raises(EvaluationFailed, match="no data set of Po"):
         evaluator.evaluate({"crystal": {"cif": to_cif(unknown)}}, wanted, 0)
+
+
+PSEUDOPOTENTIALS = Path("/usr/share/espresso/pseudo")  # of Debian's quantum-espresso-data
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("pw.x") is None or not PSEUDOPOTENTIALS.is_dir(),
+    reason="QUANTUM ESPRESSO NOT TESTED: apt-get install quantum-espresso quantum-espresso-data",
+)
+def test_a_real_run_of_quantum_espresso(tmp_path: Path) -> None:
+    """Zinc-blende boron nitride: by GPAW 365 GPa and 5.97 angstrom^3/atom."""
+    for name in ("B.pbe-n-kjpaw_psl.1.0.0.UPF", "N.pbe-n-kjpaw_psl.1.0.0.UPF"):
+        (tmp_path / name).symlink_to(PSEUDOPOTENTIALS / name)
+    evaluator = make_evaluator(
+        {
+            "with": "dft", "code": "espresso", "preset": "fast", "prerelax": "none",
+            "pseudopotentials": str(tmp_path),
+            "crystal": {"prototype": "zincblende", "elements": ["B", "N"]},
+        }
+    )  # fmt: skip
+    evaluator.check(["bulk_modulus", "volume_per_atom"])
+    found = evaluator.evaluate({}, ["bulk_modulus", "volume_per_atom"], 0)
+    means = {name: m.mean for name, m in found.measurements.items()}
+    assert means["bulk_modulus"] == pytest.approx(365.4, rel=0.03)
+    assert means["volume_per_atom"] == pytest.approx(5.972, rel=0.005)
+    assert found.provenance["packages"]["pw.x"].startswith("6")

@@ -265,6 +265,23 @@ def test_a_useless_fidelity_is_hardly_used() -> None:
     assert all(t["low"] < t["high"] for t in told if "low" in t)
 
 
+def test_others_are_looked_at_before_the_target_is_paid() -> None:
+    """The best by a cheap reading waits while looks elsewhere are worth more than its price."""
+    space = DesignSpace((RangeAxis("x", 0.0, 1.0), RangeAxis("y", 0.0, 1.0)))
+    dear = NamedFidelities.of({"low": 1.0, "high": 1000.0}, "high")
+    problem = Problem(space, (Objective("v", "maximize", "eV"),), fidelities=dear)
+    rng = np.random.default_rng(3)
+    designs = [{"x": float(x), "y": float(y)} for x, y in 0.4 * rng.random((6, 2))]
+    both = [*designs, *designs[:2]]
+    source = np.r_[np.ones(6, int), [0, 0]]
+    y = np.array([answer(d, int(s)) for d, s in zip(both, source, strict=True)])
+    history = History(both, y[:, None], np.full((8, 1), np.nan), np.zeros(8, bool), source=source)
+    among = [*designs[2:], *({"x": a, "y": b} for a in (0.5, 0.7, 0.9) for b in (0.1, 0.3))]
+    found = propose(problem, history, 3, 1, settings=FAST, among=among).candidates
+    assert [c.fidelity for c in found] == ["low"] * 3
+    assert all(c.design not in designs for c in found)
+
+
 def test_other_sources_teach_and_count_for_nothing() -> None:
     """A history of another campaign behind this one's own, which has no fidelities."""
     plain = Problem(named().space, (Objective("v", "maximize", "eV"),))

@@ -58,6 +58,24 @@ function newKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map(b => b.toString(16).padStart(2, "0")).join("");
 }
 
+/** Ask the engine for proposals, and tell in `says` how far it is: the numbers of the new trials. */
+export async function proposals(campaign, body, says) {
+  const base = `/v1/campaigns/${campaign}`;
+  const {job} = await send("POST", `${base}/proposals`, body);
+  says.textContent = "asked…";
+  try {
+    for (let turn = 0; ; turn++) {
+      const {status, result} = await getJSON(`${base}/jobs/${job}`);
+      says.textContent = {queued: "waits for the engine…", running: "the engine is thinking…"}[status] ?? "";
+      if (status === "failed") throw new Problem(422, {title: result?.what ?? "nothing was proposed", detail: result?.why, hint: result?.hint});
+      if (status === "done") return result?.trials ?? [];
+      await new Promise(done => setTimeout(done, Math.min(500 + 100 * turn, 3000)));
+    }
+  } finally {
+    says.textContent = "";
+  }
+}
+
 /** Tell briefly of something; an Error is told with its reason and hint. */
 export function toast(what, kind = "good") {
   const problem = what instanceof Problem ? what.problem : null;
@@ -283,7 +301,10 @@ function themed(figure) {
   }};
   const layout = {...figure.layout, template, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)"};
   layout.font = {...layout.font, color: ink, family: "system-ui,sans-serif"};
-  if (layout.shapes) layout.shapes = layout.shapes.map(s => ({...s, line: {...s.line, color: s.name ? css(`--${s.name}`) || soft : soft}}));
+  if (layout.shapes) layout.shapes = layout.shapes.map(s => {
+    const colour = s.name ? css(`--${s.name}`) || soft : soft;
+    return {...s, line: {...s.line, color: colour}, ...(s.type === "rect" ? {fillcolor: colour} : {})};
+  });
   return {data, layout};
 }
 document.addEventListener("matloop:theme", () => { for (const box of drawn) if (box.isConnected) plot(box, box.figure); else drawn.delete(box); });

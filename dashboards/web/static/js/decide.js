@@ -1,7 +1,7 @@
 // Decide on proposals: one by one, in bulk, by keys; add a design by hand. What somebody else
 // changed meanwhile is told as a conflict, and nothing is overwritten.
 
-import {$, all, Problem, el, getJSON, send, state, toast} from "../app.js";
+import {$, all, Problem, el, getJSON, proposals, send, state, toast} from "../app.js";
 
 const base = `/v1/campaigns/${document.body.dataset.campaign}`;
 const rows = $("#rows"), bulk = $("#bulk");
@@ -120,20 +120,13 @@ document.addEventListener("keydown", event => {
 
 $("#more").addEventListener("submit", async event => {
   event.preventDefault();
-  const says = $("#job"), button = $("button", event.target);
+  const button = $("button", event.target);
   button.setAttribute("aria-busy", "true");
   try {
-    let {job} = await send("POST", `${base}/proposals`, {n: Number(event.target.n.value)});
-    says.textContent = "asked…";
-    for (let turn = 0; turn < 600; turn++) {
-      const told = await getJSON(`${base}/jobs/${job}`);
-      says.textContent = {queued: "waits for the engine…", running: "the engine is thinking…"}[told.status] ?? "";
-      if (told.status === "failed") throw new Problem(422, {title: told.result?.what ?? "nothing was proposed", detail: told.result?.why, hint: told.result?.hint});
-      if (told.status === "done") { toast(`${told.result?.trials?.length ?? ""} proposed.`.trim()); again(); break; }
-      await new Promise(done => setTimeout(done, Math.min(500 + 100 * turn, 3000)));
-    }
+    const made = await proposals(document.body.dataset.campaign, {n: Number(event.target.n.value)}, $("#job"));
+    toast(`${made.length} proposed.`);
+    again();
   } catch (error) {
-    says.textContent = "";
     toast(error);
   } finally {
     button.removeAttribute("aria-busy");

@@ -69,10 +69,11 @@ function figure() {
   if (three) layout.scene = {xaxis: {title: {text: title(axes[0])}}, yaxis: {title: {text: title(axes[1])}}, zaxis: {title: {text: title(axes[2])}}, uirevision: axes.join("|")};
   else {
     const every = Object.values(groups).flat();
-    const range = k => many ? {range: rangeOf(every.map(([, at]) => at[k]))} : {};
-    layout.xaxis = {title: {text: title(axes[0])}, automargin: true, ...range(0)};
-    layout.yaxis = {title: {text: title(axes[1])}, automargin: true, ...range(1)};
-    layout.shapes = bounds(axes);
+    // shapes would stretch axes that follow what is drawn
+    const ranges = [0, 1].map(k => rangeOf(every.map(([, at]) => at[k]), many ? 0.05 : 0.08));
+    layout.xaxis = {title: {text: title(axes[0])}, automargin: true, range: ranges[0]};
+    layout.yaxis = {title: {text: title(axes[1])}, automargin: true, range: ranges[1]};
+    layout.shapes = bounds(axes, ranges);
   }
   return {data, layout, shown, nowhere, behind, three};
 }
@@ -94,16 +95,23 @@ function stairs(data, axes) {
   data.unshift({type: "scatter", mode: "lines", x, y, hoverinfo: "skip", showlegend: false, line: {width: 1.5, dash: "dot"}, meta: {colour: "front", kind: "stairs"}});
 }
 
-/** Thresholds and constraints on what is shown, as lines. */
-function bounds(axes) {
+/** What a metric must keep to: {low, high}, of its constraints, its threshold and its tolerance. */
+function limits(metric) {
+  const goal = goalOf(table, metric), lows = [], highs = [];
+  for (const {metric: of, op, bound} of table.constraints) if (of === metric) (op === "<=" ? highs : lows).push(bound);
+  if (goal?.threshold !== null && goal?.threshold !== undefined) (goal.goal === "minimize" ? highs : lows).push(goal.threshold);
+  if (goal?.tolerance) { lows.push(goal.target - goal.tolerance); highs.push(goal.target + goal.tolerance); }
+  return {low: lows.length ? Math.max(...lows) : null, high: highs.length ? Math.min(...highs) : null, target: goal?.target ?? null};
+}
+
+/** What is excluded on the axes shown, shaded up to the edge; its bounds and targets as lines. */
+function bounds(axes, ranges) {
   const shapes = [];
   axes.forEach((metric, at) => {
-    const levels = [goalOf(table, metric)?.threshold, goalOf(table, metric)?.target, ...table.constraints.filter(c => c.metric === metric).map(c => c.bound)];
-    for (const level of levels) {
-      if (level === null || level === undefined) continue;
-      const line = {type: "line", line: {width: 1, dash: "dash"}, layer: "below", name: "out"};
-      shapes.push(at === 0 ? {...line, x0: level, x1: level, yref: "paper", y0: 0, y1: 1} : {...line, y0: level, y1: level, xref: "paper", x0: 0, x1: 1});
-    }
+    const {low, high, target} = limits(metric), [first, last] = ranges[at] ?? [0, 1], far = 50 * (last - first);
+    const along = (from, to) => at === 0 ? {x0: from, x1: to, yref: "paper", y0: 0, y1: 1} : {y0: from, y1: to, xref: "paper", x0: 0, x1: 1};
+    for (const [from, to] of [[low, first - far], [high, last + far]]) if (from !== null) shapes.push({type: "rect", ...along(from, to), layer: "below", name: "out", line: {width: 0}, opacity: 0.13});
+    for (const level of new Set([low, high, target])) if (level !== null) shapes.push({type: "line", ...along(level, level), line: {width: 1, dash: "dash"}, layer: "below", name: "out"});
   });
   return shapes;
 }
@@ -143,6 +151,7 @@ async function draw() {
   const parts = [`${shown.toLocaleString("en")} trials.`];
   if (nowhere) parts.push(`${nowhere.toLocaleString("en")} are not shown: nothing is known of them on these axes.`);
   if (data.some(t => ["open", "failed", "infeasible"].includes(t.meta.kind))) parts.push("Open and failed trials stand where they were foretold.");
+  if (layout.shapes.some(shape => shape.type === "rect")) parts.push("Shaded: what a constraint or a threshold excludes.");
   if (behind) parts.push("Of so many, pointing finds those that were measured.");
   if (!gl && table.metrics.length > 2) parts.push("This browser draws no 3-D (WebGL is off), so there is no third axis.");
   says.textContent = parts.join(" ");

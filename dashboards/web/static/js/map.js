@@ -1,11 +1,11 @@
 // The map: where trials lie, coloured by what is asked for, selected by a lasso, replayed by rounds.
 
-import {$, css, el, formulaText, getJSON, number, onChange, plot, state} from "../app.js";
+import {$, Problem, css, el, formulaText, getJSON, number, onChange, plot, proposals, send, state, toast} from "../app.js";
 import {KINDS, axisTitle, cloud, loadTable, viridis, within, word} from "./table.js";
 
 const campaign = document.body.dataset.campaign;
 const box = $("#map"), form = $("#how"), says = $("#map-says");
-const MANY = 1500;
+const MANY = 1500, MOST = 1000;
 let map = null, chosen = new Set(state.all("sel").map(Number)), listening = false, playing = null;
 
 const colours = () => {
@@ -36,7 +36,7 @@ function figure() {
         x: part.map(i => map.x[i]), y: part.map(i => map.y[i]), customdata: part.map(i => map.trials[i]),
         text: part.map(i => tip(i, values)), hoverinfo: "text",
         selectedpoints: chosen.size ? part.flatMap((i, at) => chosen.has(map.trials[i]) ? [at] : []) : undefined,
-        unselected: {marker: {opacity: 0.25}},
+        unselected: {marker: {opacity: 0.4}},
         marker: {
           symbol: coloured ? look.symbol.replace("-open", "").replace("-dot", "").replace("x-thin", "x") : look.symbol, size: part.map((_, at) => look.size * (now[at] ? 1.7 : 1)), opacity: 0.9,
           ...(coloured ? {color: part.map(i => values[i]), colorscale: "Viridis", cmin: low, cmax: high, showscale: bar, colorbar: {title: {text: colourTitle(), side: "right"}, thickness: 12, outlinewidth: 0}} : {}),
@@ -120,12 +120,54 @@ function list() {
     return mean[i] !== null ? el("td", {class: "n"}, number(mean[i])) : el("td", {class: "n soft"}, predicted[i] === null ? "–" : `${number(predicted[i])} foretold`);
   };
   $("#chosen").replaceChildren(
-    el("p", {class: "tools"}, open.length ? el("a", {class: "btn primary", href: `/c/${campaign}/decide?${open.slice(0, 200).map(t => `sel=${t}`).join("&")}`}, `Decide on the ${open.length} open`) : null, el("button", {type: "button", class: "btn", onclick: () => choose([])}, "Select none")),
+    el("p", {class: "tools no-print"},
+      el("button", {type: "button", class: "btn primary", id: "near", title: "The engine looks within a box around these designs, this once", onclick: event => near(event.target, rows.map(([t]) => t))}, "Propose here"),
+      el("span", {class: "soft", id: "near-says", role: "status"}),
+      open.length ? el("button", {type: "button", class: "btn danger", id: "exclude", onclick: () => exclude(open)}, `Exclude ${open.length} open…`) : null,
+      open.length ? el("a", {class: "btn", href: `/c/${campaign}/decide?${open.slice(0, 200).map(t => `sel=${t}`).join("&")}`}, "Decide on them") : null,
+      el("button", {type: "button", class: "btn", onclick: () => choose([])}, "Select none")),
     el("div", {class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Selected trials"}, el("table", {class: "data", "data-keys": true},
       el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "Trial"), el("th", {scope: "col"}, "Design"), el("th", {scope: "col"}, "What became of it"), el("th", {scope: "col", class: "n"}, "Round"), ...metrics.map(m => el("th", {scope: "col", class: "n"}, axisTitle(map, m))))),
       el("tbody", {}, ...rows.slice(0, 200).map(([t, i]) => el("tr", {tabindex: "-1", "data-trial": t}, el("td", {}, el("a", {href: `/c/${campaign}/trials/${t}`}, String(t))), el("td", {}, formulaText(map.name[i])), el("td", {}, map.kinds[map.kind[i]] ?? map.kind[i]), el("td", {class: "n"}, String(map.round[i])), ...metrics.map(m => cell(m, i))))))),
   );
 }
+
+/** Ask for proposals near the selected trials; they are selected in their place. */
+async function near(button, trials) {
+  button.setAttribute("aria-busy", "true");
+  try {
+    const made = await proposals(campaign, {near: trials.slice(0, MOST)}, $("#near-says"));
+    toast(`Proposed there: ${made.length === 1 ? "trial" : "trials"} ${made.join(", ")}.`);
+    choose([...chosen, ...made]);
+  } catch (error) {
+    toast(error);
+  } finally {
+    $("#near")?.removeAttribute("aria-busy");
+  }
+}
+
+/** Give up the open trials that are selected, with a reason. */
+let excluded = [];
+function exclude(trials) {
+  excluded = trials.slice(0, MOST);
+  $("#exclude-title").textContent = excluded.length === 1 ? `Exclude trial ${excluded[0]}` : `Exclude ${excluded.length} trials`;
+  $("#exclude-reason").value = "";
+  $("#exclude-dialog").showModal();
+}
+$("#exclude-form").addEventListener("submit", async event => {
+  if (event.submitter?.value !== "yes") return;
+  const reason = $("#exclude-reason").value.trim(), refused = [];
+  for (const trial of excluded) {
+    try {
+      await send("POST", `/v1/campaigns/${campaign}/trials/${trial}/reject`, {reason});
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      refused.push(error);
+    }
+  }
+  if (refused.length < excluded.length) toast(`${excluded.length - refused.length} excluded: they are given up, and not proposed again.`);
+  if (refused.length) toast(refused[0]);
+});
 
 /** Where trials lie, with what is known of them; a trial that came between the two answers waits. */
 function joined(places, table) {

@@ -68,7 +68,7 @@ export function show(viewer, scene, {polyhedra = true, bonds = true, home = true
     viewer.zoomTo();
     // c upwards, a to the right, seen a little from above
     viewer.rotate(-90, "vx"); viewer.rotate(-26, "vy"); viewer.rotate(14, "vx");
-    viewer.zoom(scene.atoms.length > 40 ? 1.12 : 1.3);
+    viewer.zoom(scene.atoms.length > 40 ? 0.98 : 1.08);  // it fits centres: spheres reach beyond
   }
   viewer.render();
 }
