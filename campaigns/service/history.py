@@ -95,9 +95,7 @@ def take_in(
             **({"external_id": body.external_id} if body.external_id else {}),
         )  # fmt: skip
     elif remade:
-        record(
-            session, known.id, "trial_realised", trial=trial.index, source=source, realised=made
-        )
+        record(session, known.id, "trial_realised", trial=trial.index, source=source, realised=made)
     return Answer(_told(session, known, trial, done, measured, created), 201 if created else 200)
 
 

@@ -41,8 +41,8 @@ def crystal_system(number: int) -> int:
 class Conditions:
     """Conditions on a crystal; None (or empty) where anything will do.
 
-    All but the properties, the source, guidance and temperature are hard: what does not meet them is not
-    returned. Properties are wishes that the draws lean to.
+    All but the properties, the source, guidance and temperature are hard: what does not meet them
+    is not returned. Properties are wishes that the draws lean to.
 
     Attributes:
         composition: A formula, up to a factor: `Fe2O3` takes Fe4O6.
