@@ -271,10 +271,17 @@ class CrystalGenerator(Generator):
             )
             return [None if one is None else one[0].structure(one[1]) for one in chosen]
 
-        # Steps of so small a network leave the other cores idle: each takes a part of its own.
+        starts = range(0, len(z), _BATCH)
         cores = torch.get_num_threads() if self.device.type == "cpu" else 1
-        with ThreadPoolExecutor(cores) as pool:
-            return [one for part in pool.map(some, range(0, len(z), _BATCH)) for one in part]
+        if min(cores, len(starts)) == 1:
+            return [one for i in starts for one in some(i)]
+        # Steps of so small a network leave the other cores idle: each takes a part of its own.
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(cores) as pool:
+                return [one for part in pool.map(some, starts) for one in part]
+        finally:
+            torch.set_num_threads(cores)
 
     def familiarity(self, z: Tensor) -> Array:
         """How well it knows latent vectors `n x d`: `n` chances, in [0, 1].
