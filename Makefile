@@ -45,7 +45,7 @@ run: $(VENV)/installed
 	@echo "The report: $(abspath $(REPORT))"
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 quick: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not slow" $(TEST_ARGS)

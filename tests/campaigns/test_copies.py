@@ -72,13 +72,13 @@ def test_a_copy_made_while_others_write_comes_back_whole(database, elsewhere, tm
         store = Store(elsewhere, create=False)
         with store.read() as session:
             row = session.query(CampaignRow).one()
-            trials, differ = differences(session, row)
+            replayed, differ = differences(session, row)
             assert tokens.check(session, key, store.now(session)) is not None
         assert differ == []
-        assert sum(trial.status == "completed" for trial in trials.values()) >= 5
+        assert sum(trial.status == "completed" for trial in replayed.trials.values()) >= 5
         store.close()
         again = Campaign.open(door.toy.name, elsewhere)  # and goes on: the next numbers are free
-        again.ingest(_table(tmp_path, len(trials) - 1))
+        again.ingest(_table(tmp_path, len(replayed.trials) - 1))
         again.close()
 
 
