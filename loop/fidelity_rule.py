@@ -177,12 +177,7 @@ class FidelityRule:
         if not self._goes_on():
             return None
         target = self.fidelities.target
-        done = self._labels(design)
-        others = [
-            f
-            for f in self.fidelities.members[1:]
-            if f.label not in done and self.affordable(f) and self._in_proportion(f)
-        ]
+        others = self._cheaper(design)
         untried = [f for f in others if not self._counts[f.label] and f.source]
         if untried:
             f = min(untried, key=lambda f: f.cost)
@@ -192,11 +187,7 @@ class FidelityRule:
         best = target
         readings: dict[Fidelity, Reading] = {}
         for f in (target, *others):
-            at = x if f.source or f == target else self._features(design, f)
-            read = beliefs.reading(i, at, known.of(f.source))
-            share = read.covariance.square() / (read.variance + read.noise) / beliefs.variance[i]
-            told[str(f.label)] = float(share.clamp(0.0, 1.0).mean())
-            readings[f] = read
+            readings[f], told[str(f.label)] = self._look(beliefs, i, design, x, f, known)
             if told[str(f.label)] / f.cost > told[str(best.label)] / best.cost:
                 best = f
         why = f"{best.label} tells {told[str(best.label)]:.0%} of what is not known, for a cost of "
@@ -208,9 +199,32 @@ class FidelityRule:
         read_there = None if best == target else readings[best]
         return self._made(best, design, x, known, read_there, told, why)
 
+    def _cheaper(self, design: Design) -> list[Fidelity]:
+        """The fidelities below the target at which a design may be tried now."""
+        done = self._labels(design)
+        return [
+            f
+            for f in self.fidelities.members[1:]
+            if f.label not in done and self.affordable(f) and self._in_proportion(f)
+        ]
+
+    def _look(
+        self,
+        beliefs: Beliefs,
+        i: int,
+        design: Design,
+        x: np.ndarray,
+        f: Fidelity,
+        known: SourcesKnown,
+    ) -> tuple[Reading, float]:
+        """A reading of design i, and the share of the target's variance that it would remove."""
+        at = x if f.source or f == self.fidelities.target else self._features(design, f)
+        read = beliefs.reading(i, at, known.of(f.source))
+        share = read.covariance.square() / (read.variance + read.noise) / beliefs.variance[i]
+        return read, float(share.clamp(0.0, 1.0).mean())
+
     def instead(
         self,
-        chosen: Chosen,
         beliefs: Beliefs,
         i: int,
         others: Sequence[int],
@@ -226,9 +240,8 @@ class FidelityRule:
         its cost.
 
         Args:
-            chosen: for design i.
             beliefs: of all designs.
-            i: the design that the acquisition chose.
+            i: the design that the acquisition chose, and `choose` would try at the target.
             others: designs that may be chosen in its stead, those of the largest gain first.
             gain: what is expected of each design.
             fresh: a design (as the target would try it) and its features; None where it may not
@@ -239,22 +252,14 @@ class FidelityRule:
             The other design and its fidelity, or None.
         """
         target = self.fidelities.target
-        if chosen.fidelity != target or not len(others):
-            return None
         least = gain[i] / target.cost
         best: tuple[float, int, Chosen] | None = None
         for j in others[:LOOKED_AT]:
-            if not gain[j] > 0 or (found := fresh(int(j))) is None:
+            if not gain[j] > 0 or (found := fresh(j)) is None:
                 continue
             design, x = found
-            done = self._labels(design)
-            for f in self.fidelities.members[1:]:
-                if f.label in done or not self.affordable(f) or not self._in_proportion(f):
-                    continue
-                at = x if f.source else self._features(design, f)
-                read = beliefs.reading(int(j), at, known.of(f.source))
-                share = read.covariance.square() / (read.variance + read.noise)
-                told = float((share / beliefs.variance[int(j)]).clamp(0.0, 1.0).mean())
+            for f in self._cheaper(design):
+                read, told = self._look(beliefs, j, design, x, f, known)
                 worth = gain[j] * told / f.cost
                 if worth > (least if best is None else best[0]):
                     why = (
@@ -262,7 +267,7 @@ class FidelityRule:
                         f"yet is worth more than {target.label} ({target.cost:.3g}) at the best one"
                     )
                     made = self._made(f, design, x, known, read, {str(f.label): told}, why)
-                    best = worth, int(j), made
+                    best = worth, j, made
         return None if best is None else best[1:]
 
     def _features(self, design: Design, fidelity: Fidelity) -> np.ndarray:

@@ -867,6 +867,10 @@ def _greedy(
             if float(chance) > np.log(0.5):
                 acquisition.believe(beliefs.mean[i])
 
+        def fresh(j: int) -> tuple[Design, np.ndarray] | None:
+            design = pool.design(int(rows[j]))
+            return None if seen.check(design) else (design, pool.X[rows[j]])
+
         for k, i in enumerate(range(len(rows), len(rows) + len(pending))):
             if known.pending_sought[k]:
                 believe(i)
@@ -903,18 +907,14 @@ def _greedy(
                 how = rule.choose(beliefs, best, pool.design(row), pool.X[row], sources)
                 if how is None:
                     break
-                gain = acquisition.expected_gain(mean, variance) * np.exp(feasible)
-                others = np.argsort(-np.where(alive, gain, -1.0))[: int(alive.sum())].tolist()
-
-                def fresh(j: int) -> tuple[Design, np.ndarray] | None:
-                    design = pool.design(int(rows[j]))
-                    return None if seen.check(design) else (design, pool.X[rows[j]])
-
-                elsewhere = rule.instead(how, beliefs, best, others, gain, fresh, sources)
-                if elsewhere is not None:
-                    alive[best] = True
-                    best, how = elsewhere
-                    alive[best], row = False, int(rows[best])
+                if how.fidelity == rule.fidelities.target:
+                    gain = acquisition.expected_gain(mean, variance) * np.exp(feasible)
+                    others = np.argsort(-np.where(alive, gain, -1.0))[: int(alive.sum())].tolist()
+                    elsewhere = rule.instead(beliefs, best, others, gain, fresh, sources)
+                    if elsewhere is not None:
+                        alive[best] = True
+                        best, how = elsewhere
+                        alive[best], row = False, int(rows[best])
                 rule.count(pool.design(row), how.fidelity)
             chosen.append((row, float(values[best]), how))
             seen.add(pool.design(row))
