@@ -35,7 +35,7 @@ from campaigns.store.models import (
     Trial,
     utc_now,
 )
-from campaigns.store.store import record, strict_json
+from campaigns.store.store import begin_campaign, record, strict_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -209,13 +209,7 @@ class Campaign:
         with store.write() as session:
             row = session.scalar(select(CampaignRow).where(CampaignRow.name == spec.campaign))
             if row is None:
-                row = CampaignRow.of(stored, text)
-                session.add(row)
-                session.flush()
-                record(
-                    session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash,
-                    content=row.content(),
-                )  # fmt: skip
+                row = begin_campaign(session, stored, text)
             elif not may_exist:
                 raise UsageError(
                     f"there is a campaign {row.name!r} already",

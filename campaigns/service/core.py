@@ -18,7 +18,7 @@ from campaigns.service.settings import ServiceSettings
 from campaigns.service.writer import Writer
 from campaigns.store import Store
 from campaigns.store.models import CampaignRow, Trial
-from campaigns.store.store import record
+from campaigns.store.store import begin_campaign
 
 if TYPE_CHECKING:
     from campaigns.spec import Spec
@@ -137,14 +137,7 @@ class Service:
                 hint="give the spec another name",
                 kind="name",
             )
-        row = CampaignRow.of(spec, text)
-        session.add(row)
-        session.flush()
-        record(
-            session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash,
-            content=row.content(),
-        )  # fmt: skip
-        return row
+        return begin_campaign(session, spec, text)
 
     def read(self, ask: Callable[[Session], T]) -> T:
         """What `ask` finds in one consistent state of the database."""

@@ -222,6 +222,24 @@ def record(session: Session, campaign_id: int, kind: str, /, **payload: Any) -> 
     return told
 
 
+def begin_campaign(session: Session, spec: dict[str, Any], text: str) -> CampaignRow:
+    """Write a campaign and the event that tells of it, in the session's transaction.
+
+    Args:
+        session: Of the transaction.
+        spec: As the reader read it.
+        text: As it was written.
+    """
+    row = CampaignRow.of(spec, text)
+    session.add(row)
+    session.flush()
+    record(
+        session, row.id, "campaign_created", name=row.name, spec_hash=row.spec_hash,
+        content=row.content(),
+    )  # fmt: skip
+    return row
+
+
 def _count(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
     if not statement.startswith(("SELECT", "SAVEPOINT", "RELEASE")):
         connection.info["writes"] = connection.info.get("writes", 0) + 1
