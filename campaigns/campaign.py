@@ -545,7 +545,7 @@ class Campaign:
         with self._change(keep=not dry_run) as session:
             if already_in(session, self._row.id, key):
                 return Summary(source=name, already_ingested=True, dry_run=dry_run)
-            return take_in(session, self._row.id, readings, units, name, key, dry_run=dry_run)
+            return take_in(session, self._row.id, readings, self.spec, name, key, dry_run=dry_run)
 
     def abandon(self, trial: int, reason: str) -> None:
         """Give a trial up: it counts for nothing any more, and is not proposed again.

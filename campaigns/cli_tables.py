@@ -185,6 +185,8 @@ def ingested(summary: Summary) -> list[str]:
     lines = [f"{would} in {summary.source}: {plural(summary.added, 'new value')}"]
     if summary.corrected:
         lines.append(f"  corrected: {plural(summary.corrected, 'value')}; the former ones are kept")
+    if summary.realised:
+        lines.append(f"  as realised: parameters of {plural(len(summary.realised), 'trial')}")
     if summary.repeated:
         lines.append(f"  known already: {plural(summary.repeated, 'value')}")
     for told, trials in (("completed", summary.completed), ("failed", summary.failed)):

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from campaigns import records, units
+from campaigns import realised, records, units
 from campaigns.errors import InputErrors, Problem
+from campaigns.results_columns import REALISED
 from campaigns.store.models import FAILED, Artifact, Event, IngestedFile, Observation, Trial
 from campaigns.store.store import record
 
 if TYPE_CHECKING:
     from campaigns.results_file import Reading
+    from campaigns.spec import Spec
 
 _MEDIA_TYPES: Final = {
     ".cif": "chemical/x-cif",
@@ -38,6 +40,7 @@ class Summary:
         added: Observations of something not measured before.
         corrected: Observations that supersede another of a different value.
         repeated: Readings the store had already.
+        realised: Trials of which it is known now how a parameter really was.
         completed: Trials that are completed now and were not before.
         failed: Trials that are failed now and were not before.
         already_ingested: The very same content was the last taken in; nothing was done.
@@ -48,6 +51,7 @@ class Summary:
     added: int = 0
     corrected: int = 0
     repeated: int = 0
+    realised: list[int] = field(default_factory=list)
     completed: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
     already_ingested: bool = False
@@ -138,7 +142,7 @@ def take_in(
     session: Session,
     campaign_id: int,
     readings: Sequence[Reading],
-    metric_units: Mapping[str, str],
+    spec: Spec,
     name: str,
     key: str,
     *,
@@ -150,7 +154,7 @@ def take_in(
         session: Of the transaction.
         campaign_id: The campaign.
         readings: What was measured.
-        metric_units: The unit of each metric in the store.
+        spec: The campaign's.
         name: The file's name, the source of readings that name none.
         key: `content_key` of the readings.
         dry_run: Said in the summary; the caller rolls back.
@@ -159,7 +163,8 @@ def take_in(
         InputErrors: Readings that cannot be taken in; all are named.
     """
     trials = {trial.index: trial for trial in records.trials_of(session, campaign_id)}
-    _check(readings, trials, metric_units, name)
+    metric_units = spec.metric_units()
+    made = _check(readings, trials, spec, name)
     summary = Summary(source=name, dry_run=dry_run)
     touched: dict[int, list[str]] = {}
     for reading in readings:
@@ -187,7 +192,7 @@ def take_in(
         sem = None if reading.sem is None else units.convert_spread(reading.sem, reading.unit, unit)
         done = observe(
             session, trial, reading.metric, mean, sem, unit, reading.source or name,
-            raw=(reading.mean, reading.unit),
+            raw=reading.raw or (reading.mean, reading.unit),
         )  # fmt: skip
         setattr(summary, done, getattr(summary, done) + 1)
         if done != "repeated":
@@ -206,9 +211,18 @@ def take_in(
             session, campaign_id, kind, trial=index, source=name, attempt=trial.attempt,
             measurements={
                 m: {"mean": measured[m].mean, "sem": measured[m].sem, "unit": measured[m].unit}
+                | ({} if measured[m].raw_unit is None
+                   else {"raw_value": measured[m].raw_value, "raw_unit": measured[m].raw_unit})
                 for m in metrics
             },
         )  # fmt: skip
+    for index, told in made.items():
+        trial = trials[index]
+        after = {**(trial.realised or {}), **told}
+        if after != (trial.realised or {}):
+            trial.realised = after
+            summary.realised.append(index)
+            record(session, campaign_id, "trial_realised", trial=index, source=name, realised=told)
     this = (IngestedFile.campaign_id == campaign_id, IngestedFile.sha256 == key)
     if session.scalar(select(IngestedFile.id).where(*this)) is None:
         session.add(IngestedFile(campaign_id=campaign_id, sha256=key, name=name))
@@ -222,11 +236,17 @@ def take_in(
 def _check(
     readings: Sequence[Reading],
     trials: Mapping[int, Trial],
-    metric_units: Mapping[str, str],
+    spec: Spec,
     name: str,
-) -> None:
-    """Refuse what contradicts the store; the reader of the file saw to the rest."""
-    problems = []
+) -> dict[int, dict[str, dict[str, Any]]]:
+    """Refuse what contradicts the store; the reader of the file saw to the rest.
+
+    Returns:
+        Parameters as they really were, by trial.
+    """
+    problems: list[Problem] = []
+    metric_units = spec.metric_units()
+    made: dict[int, dict[str, dict[str, Any]]] = {}
     if not readings:
         problems.append(Problem(name, "it holds no results", "one row a trial"))
     answers: dict[int, set[str]] = {}
@@ -252,6 +272,9 @@ def _check(
             problems += _check_value(reading, reading.mean, metric_units, where)
         elif reading.status not in FAILED:
             problems.append(Problem(where, "it is completed, and yet it has no value"))
+        if reading.realised and reading.trial not in made:
+            made[reading.trial], wrong = realised.read(spec, reading.realised)
+            problems += [Problem(f"{where}, {p.where}{REALISED}", p.what) for p in wrong]
     for index, said in answers.items():
         if len(said) > 1:
             problems.append(
@@ -259,6 +282,7 @@ def _check(
             )
     if problems:
         raise InputErrors(problems, name, UNCHANGED)
+    return made
 
 
 def _contradicts(reading: Reading, trial: Trial) -> bool:

@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from campaigns.errors import did_you_mean, quoted
+from campaigns import units
+from campaigns.errors import Problem, did_you_mean, quoted
 from campaigns.spec_axes import AnyAxis, ChoiceAxis, CompositionAxis, RangeAxis
 
 if TYPE_CHECKING:
@@ -18,6 +19,43 @@ if TYPE_CHECKING:
 
 FAR: Final = 1.0
 """A number further outside a range than this share of it is taken for a wrong unit or digit."""
+
+
+def read(
+    spec: Spec, told: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+    """Parameters as they really were, in the units of their axes; and what is wrong with them.
+
+    Args:
+        spec: The campaign's.
+        told: By parameter, `value`, and `unit` where that may not be the axis's.
+
+    Returns:
+        By parameter, `value`, `unit`, and `raw_value`, `raw_unit` where these are others.
+    """
+    made: dict[str, dict[str, Any]] = {}
+    problems = []
+    for name, one in told.items():
+        value, unit = one["value"], one.get("unit")
+        axis = spec.space.get(name.partition(".")[0])
+        wanted = getattr(axis, "unit", None) or "dimensionless"
+        converted = value
+        if isinstance(value, str):
+            if unit is not None:
+                problems.append(Problem(name, f"{quoted(value)} has no unit"))
+            made[name] = {"value": value}
+        else:
+            try:
+                converted = value if unit is None else units.convert(value, unit, wanted)
+            except units.UnitError as error:
+                problems.append(Problem(f"{name}.unit", error.what))
+                continue
+            made[name] = {"value": converted, "unit": wanted}
+            if unit is not None and unit != wanted:
+                made[name] |= {"raw_value": value, "raw_unit": unit}
+        if why := refusal(spec, name, converted):
+            problems.append(Problem(name, why))
+    return made, problems
 
 
 def refusal(spec: Spec, name: str, value: float | str) -> str | None:

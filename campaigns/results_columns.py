@@ -6,13 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from campaigns import units
 from campaigns.errors import did_you_mean, quoted
 
 PLAIN = ("trial", "status", "reason", "source", "cif")
 """Columns beside those of the metrics; `fidelity` too, where the campaign has fidelities."""
+
+REALISED: Final = "_realised"
+"""Ends the name of a column that says how a parameter really was: `temperature_realised (K)`."""
 
 _HEADER = re.compile(
     r"\s*(?P<name>[^()\[\]]*?)\s*(?:\((?P<a>[^()]*(?:\([^()]*\)[^()]*)*)\)|\[(?P<b>[^\[\]]*)\])?\s*"
@@ -38,14 +41,14 @@ class Column:
 
     Attributes:
         name: Its name without the unit.
-        kind: A metric's mean or standard error, one of `PLAIN`, or `known`: what the campaign
-            knows of its designs.
+        kind: A metric's mean or standard error, one of `PLAIN`, `known`: what the campaign
+            knows of its designs, or `realised`: a parameter as it really was.
         metric: The metric, of means and standard errors.
         unit: The unit its name gives, or None.
     """
 
     name: str
-    kind: Literal["mean", "sem", "plain", "known"]
+    kind: Literal["mean", "sem", "plain", "known", "realised"]
     metric: str = ""
     unit: str | None = None
 
@@ -110,6 +113,10 @@ def parse_column(
             raise ColumnError(f"{name} is in {wanted or 'no unit'}, not in {unit.strip()}",
                               "leave the column as it was handed out")  # fmt: skip
         return Column(name, "known")
+    made = name.removesuffix(REALISED)
+    if made != name and made in known_columns and made not in ("name", *metric_units):
+        wanted = known_columns[made].unit
+        return Column(name, "realised", unit=None if unit is None else _fitting(made, unit, wanted))
     metric = name.removesuffix("_sem")
     kind: Literal["mean", "sem"] = "mean" if metric == name else "sem"
     if metric not in metric_units:
@@ -117,13 +124,17 @@ def parse_column(
         listed = f"the campaign's metrics are {', '.join(metric_units)}"
         raise ColumnError(f"unknown column {quoted(text)}", did_you_mean(name, known) or listed)
     if unit is not None:
-        wanted = metric_units[metric]
-        try:
-            fits = units.compatible(units.check_unit(unit), wanted)
-        except units.UnitError as error:
-            raise ColumnError(error.what, error.hint) from error
-        if not fits:
-            raise ColumnError(f"{metric} is in {wanted}, {unit.strip()} is no unit of that",
-                              f"give it in {wanted}")  # fmt: skip
-        unit = unit.strip()
+        unit = _fitting(metric, unit, metric_units[metric])
     return Column(name, kind, metric, unit)
+
+
+def _fitting(name: str, unit: str, wanted: str | None) -> str:
+    """A unit, if what is wanted can be told in it."""
+    try:
+        fits = wanted is not None and units.compatible(units.check_unit(unit), wanted)
+    except units.UnitError as error:
+        raise ColumnError(error.what, error.hint) from error
+    if not fits:
+        raise ColumnError(f"{name} is in {wanted or 'no unit'}, {unit.strip()} is no unit of that",
+                          f"give it in {wanted}" if wanted else "leave the unit out")  # fmt: skip
+    return unit.strip()

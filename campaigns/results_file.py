@@ -2,7 +2,8 @@
 
 CSV: a header, then one row a trial. Columns are `trial`, the metrics by name (`density (g/cm^3)`
 where the unit should be said), and where wanted `density_sem`, `status` (completed or failed),
-`reason`, `source`, `fidelity` and `cif` (a file beside this one). A table that was handed out has
+`reason`, `source`, `fidelity` and `cif` (a file beside this one), and `temperature_realised (K)`
+where a parameter was not quite what was asked for. A table that was handed out has
 the designs' names and parameters too; they must be as they were, so that rows that were mixed up
 are found.
 JSON: a list of objects with the same keys, or `{"results": [...]}`; a metric may be
@@ -17,14 +18,14 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from campaigns import units as unit_tools
 from campaigns.csv_cells import original
 from campaigns.errors import InputErrors, Problem, did_you_mean, quoted
-from campaigns.results_columns import Column, Known
+from campaigns.results_columns import REALISED, Column, Known
 from campaigns.results_rows import MOST_PROBLEMS, Sheet
 from campaigns.spec_fidelity import no_such_fidelity
 from campaigns.statuses import FAILED
@@ -57,6 +58,8 @@ class Reading:
         source: Where it is from, where the file says so.
         cif: The crystal that was really measured, where the file names one, as the text of a CIF.
         fidelity: At which fidelity, where the file says so; None = that of the trial.
+        raw: The value and its unit as the file has them, where that is another unit.
+        realised: Parameters as they really were: `value` and, where the file says it, `unit`.
     """
 
     trial: int
@@ -70,14 +73,17 @@ class Reading:
     source: str | None = None
     cif: str | None = None
     fidelity: str | None = None
+    raw: tuple[float, str] | None = None
+    realised: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """A hash of what it says, the same in whatever file, row, order or unit it is said."""
         numbers = [None if x is None else f"{x:.12g}" for x in (self.mean, self.sem)]
-        said = [self.trial, self.metric, *numbers, self.unit, self.status, self.reason]
+        said: list[Any] = [self.trial, self.metric, *numbers, self.unit, self.status, self.reason]
         said += [self.source, self.cif] + ([self.fidelity] if self.fidelity else [])
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        said += [self.realised] if self.realised else []
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def read_results(
@@ -136,6 +142,16 @@ def _agree(said: Any, wanted: Any) -> bool:
     return " ".join(words.split()) == " ".join(str(wanted).split())
 
 
+@dataclass(frozen=True)
+class _Value:
+    """What a row says of one metric; an empty name says that the trial failed."""
+
+    metric: str
+    mean: float | None
+    sem: float | None = None
+    raw: tuple[float, str] | None = None
+
+
 class _Reader:
     """Turns rows into readings, and keeps in the sheet what is wrong with them."""
 
@@ -159,23 +175,28 @@ class _Reader:
         reason, source = (self._text(plain.get(name), name, row) for name in ("reason", "source"))
         cif = self._cif(plain.get("cif"), row)
         fidelity = self._fidelity(plain.get("fidelity"), row)
-        values: list[tuple[str, float | None, float | None]] = list(self._values(cells, row))
+        realised = {} if trial is None else self._realised(cells, row)
+        values = self._values(cells, row)
         if status in FAILED:
-            values = [("", None, None)]
+            values = [_Value("", None)]
+        elif realised and not values:
+            what = "a parameter as realised, but no value of a metric"
+            self.sheet.wrong(what, "one row says both", row=row)
         if trial is None or status is None:
             return
-        for metric, _, _ in values:
-            first = self._first_row.setdefault((trial, metric), row)
+        for value in values:
+            first = self._first_row.setdefault((trial, value.metric), row)
             if first != row:
-                what = f"trial {trial} has {metric or 'the status failed'} twice"
+                what = f"trial {trial} has {value.metric or 'the status failed'} twice"
                 self.sheet.wrong(what, f"the first is in row {first}", row=row)
         if len(self.sheet.problems) == before:
             self.readings += [
                 Reading(
-                    trial, metric, mean, sem, self.sheet.units.get(metric, ""),
-                    status, reason, row, source, cif, fidelity,
+                    trial, value.metric, value.mean, value.sem,
+                    self.sheet.units.get(value.metric, ""), status, reason, row, source, cif,
+                    fidelity, value.raw, realised,
                 )
-                for metric, mean, sem in values
+                for value in values
             ]  # fmt: skip
 
     def check_all(self) -> None:
@@ -189,15 +210,28 @@ class _Reader:
             hint = "one row a trial, with a value of a metric or the status failed"
             self.sheet.wrong("the file holds no results", hint)
 
-    def _values(
-        self, cells: list[tuple[Column, Any]], row: int
-    ) -> list[tuple[str, float | None, float | None]]:
-        """Metric, mean and standard error of a row, in the campaign's units."""
+    def _realised(self, cells: list[tuple[Column, Any]], row: int) -> dict[str, dict[str, Any]]:
+        """Parameters as they really were; whether they can have been so, the campaign knows."""
+        found: dict[str, dict[str, Any]] = {}
+        for column, value in cells:
+            if column.kind != "realised" or value is None:
+                continue
+            name = column.name.removesuffix(REALISED)
+            words = any(isinstance(v, str) for v in self.sheet.known[name].values.values())
+            told = original(value) if words and isinstance(value, str) else value
+            if not words:
+                told = self._number(value, column, "", row, lambda number, *_: number)
+            if told is not None:
+                found[name] = {"value": told} | ({"unit": column.unit} if column.unit else {})
+        return found
+
+    def _values(self, cells: list[tuple[Column, Any]], row: int) -> list[_Value]:
+        """What a row says of the metrics, in the campaign's units."""
         means = {c.metric: (c, v) for c, v in cells if c.kind == "mean" and v is not None}
         sems = {c.metric: (c, v) for c, v in cells if c.kind == "sem" and v is not None}
-        values: list[tuple[str, float | None, float | None]] = []
+        values: list[_Value] = []
         for metric, (column, value) in means.items():
-            unit = column.unit or self.sheet.units[metric]
+            unit = unit_of_mean = column.unit or self.sheet.units[metric]
             mean = self._number(value, column, unit, row, unit_tools.convert)
             sem = None
             if metric in sems:
@@ -207,7 +241,10 @@ class _Reader:
                 if sem is not None and sem < 0:
                     what = "a standard error cannot be negative"
                     self.sheet.wrong(what, row=row, column=column.name)
-            values.append((metric, mean, sem))
+            raw = None
+            if mean is not None and unit_of_mean != self.sheet.units[metric]:
+                raw = (unit_tools.parse_number(str(value)), unit_of_mean)
+            values.append(_Value(metric, mean, sem, raw))
         for metric in sems.keys() - means.keys():
             what = f"a standard error, but no value of {metric}"
             self.sheet.wrong(what, row=row, column=f"{metric}_sem")
@@ -222,14 +259,16 @@ class _Reader:
         convert: Callable[[float, str, str], float],
     ) -> float | None:
         """A cell's number in the campaign's unit of its metric; None where it is none."""
-        wanted = self.sheet.units[column.metric]
+        wanted = self.sheet.units.get(column.metric, "")
         hint = None
         try:
             if isinstance(value, str):
                 if value.strip().lower() in _NOT_NUMBERS:
                     hint = _NOT_A_NUMBER
                 elif value[:1].isdigit() and any(c.isalpha() for c in value):
-                    hint = f"the unit stands in the column's name: {column.metric} ({wanted})"
+                    hint = (
+                        f"the unit stands in the column's name: {column.name} ({wanted or 'K'})"
+                    )
                 number = unit_tools.parse_number(value)
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 number = float(value)
@@ -248,7 +287,7 @@ class _Reader:
         wanted = self.sheet.known[name].values.get(trial, value)
         if _agree(value, wanted):
             return
-        hint = "are the rows mixed up? a design that was changed cannot be taken for this one"
+        hint = "are the rows mixed up? what was really made goes into a column " + name + REALISED
         shown = f"{wanted:.7g}" if isinstance(wanted, float) else quoted(wanted)
         what = f"trial {trial} has {name} {shown}, the file says {quoted(value)}"
         self.sheet.wrong(what, hint, row=row, column=name)

@@ -27,9 +27,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from campaigns.client import Client, FailKind, Refused, Unreachable
+from campaigns.client import Client, Refused, Unreachable
 from campaigns.errors import MatloopError, UsageError
 from campaigns.leases import Lease
+from campaigns.worker_answers import Answers, Tally
 from campaigns.worker_folder import WorkerFolder, key_of
 from campaigns.worker_places import Pool, PoolMaker, Task, served_task
 
@@ -41,9 +42,6 @@ POLL: Final = 0.5
 
 LONGEST_POLL: Final = 10.0
 """Seconds between requests for a trial, where there was none."""
-
-LAST_WORDS: Final = 20.0
-"""Seconds for the last reports after a signal: Slurm kills after 30."""
 
 FAILURES: Final = 6
 """Evaluations that failed one after the other with no success: it is not the designs' fault."""
@@ -84,29 +82,6 @@ class Plan:
 
 
 @dataclass
-class Tally:
-    """What a worker did: numbers of trials."""
-
-    taken: int = 0
-    completed: int = 0
-    failed: int = 0
-    handed_back: int = 0
-    refused: int = 0
-    undelivered: int = 0
-
-
-@dataclass
-class _Answer:
-    """What is to be told of a trial; it stays on disk until the server has it."""
-
-    lease: Lease
-    outcome: Outcome | None  # None: handed back
-    reason: str = ""
-    due: float = 0.0
-    pause: float = 0.5
-
-
-@dataclass
 class _Running:
     lease: Lease
     pool: Pool
@@ -133,8 +108,10 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._running: dict[str, _Running] = {}
-        self._answers: dict[str, _Answer] = {}
-        self._homes: dict[str, WorkerFolder] = {}
+        self._answers = Answers(
+            self.client, self.plan.folder, self.tally, self.tell, self._tell_once
+        )
+        self._adopted: list[WorkerFolder] = []
         self._pools: list[tuple[Task, Pool]] = []
         self._stop = threading.Event()
         self._signal: str | None = None
@@ -142,7 +119,6 @@ class Worker:
         self._request: str | None = None
         self._next_lease, self._lease_pause = 0.0, 1.0
         self._failures: list[str] = []
-        self._spent = 0  # trials of this worker that count towards `max_trials`
         self._longest = 0.0
         self._begun = self._busy = time.monotonic()
 
@@ -169,7 +145,7 @@ class Worker:
             else:
                 self._put_down(f"the worker ended: {why}")
             finally:
-                for folder in {id(f): f for f in (*self._homes.values(), self._home)}.values():
+                for folder in (*self._adopted, self._home):
                     folder.close()
         if self._signal is not None:
             raise MatloopError(
@@ -184,7 +160,7 @@ class Worker:
         while True:
             if why := self._reason_to_end():
                 return why
-            self._deliver()
+            self._answers.deliver()
             self._beat()
             self._take()
             ended = self._wait()
@@ -200,13 +176,17 @@ class Worker:
         if self._running or self._answers:
             self._busy = now
             return None
-        if plan.max_trials is not None and self._spent >= plan.max_trials:
+        if plan.max_trials is not None and self._spent() >= plan.max_trials:
             return "max_trials"
         if plan.idle is not None and now - self._busy >= plan.idle:
             return "idle"
         if self._no_time(now):
             return "walltime"
         return None
+
+    def _spent(self) -> int:
+        """How many trials count towards `max_trials`."""
+        return self.tally.taken - self._answers.returned
 
     def _no_time(self, now: float) -> bool:
         """Whether what is begun now would hardly end: the longest so far would not."""
@@ -220,7 +200,7 @@ class Worker:
         now, plan = time.monotonic(), self.plan
         free = plan.workers - len(self._running)
         if plan.max_trials is not None:
-            free = min(free, plan.max_trials - self._spent)
+            free = min(free, plan.max_trials - self._spent())
         if free < 1 or now < self._next_lease or self._no_time(now):
             return
         # The same key until it is answered: what was leased and not heard of comes again.
@@ -273,10 +253,8 @@ class Worker:
         if key in self._running or key in self._answers:
             return False
         self._home.keep(key, lease)
-        self._homes[key] = self._home
         self.tally.taken += 1
-        self._spent += 1
-        self._answers[key] = _Answer(lease, None, "it was not begun")
+        self._answers.owe(key, lease, self._home, reason="it was not begun")
         return True
 
     def _start(self, lease: Lease) -> None:
@@ -290,7 +268,7 @@ class Worker:
         if lease.fidelity is not None and task.at_fidelity:
             payload["fidelity"] = lease.fidelity
         pool.submit(key, payload)
-        del self._answers[key]
+        self._answers.withdraw(key)
         now = time.monotonic()
         self._running[key] = _Running(lease, pool, now, now + lease.ttl / 3)
         self.tell(f"trial {lease.trial}: begun (attempt {lease.attempt})")
@@ -357,12 +335,12 @@ class Worker:
         """End what somebody else has now."""
         job.pool.cancel(key)
         del self._running[key]
-        self._homes.pop(key).drop(key)
+        self._home.drop(key)
         self.tally.refused += 1
         self.tell(f"trial {job.lease.trial}: given up, {why}")
 
     def _hand_back(self, key: str, reason: str) -> None:
-        self._answers[key] = _Answer(self._running.pop(key).lease, None, reason)
+        self._answers.owe(key, self._running.pop(key).lease, self._home, reason=reason)
 
     def _settle(self, key: str, outcome: Outcome) -> None:
         job = self._running.get(key)
@@ -378,7 +356,7 @@ class Worker:
                 unchanged="the trials; they were handed back", hint="make room, and start it again",
             )  # fmt: skip
         del self._running[key]
-        self._answers[key] = _Answer(job.lease, outcome)
+        self._answers.owe(key, job.lease, self._home, outcome)
         if outcome.evaluation is not None:
             self._failures.clear()
             return
@@ -393,96 +371,19 @@ class Worker:
                 hint="try the evaluator on this machine by hand; then start the worker again",
             )
 
-    # Answering
-
-    def _deliver(self) -> None:
-        """Tell the server what ended, as far as it answers."""
-        for key, answer in list(self._answers.items()):
-            if time.monotonic() < answer.due:
-                continue
-            try:
-                self._say(key, answer)
-            except Unreachable as error:
-                self._tell_once(f"the server does not answer ({error.why}); results wait on disk")
-                answer.due = time.monotonic() + answer.pause * random.uniform(0.5, 1.0)
-                answer.pause = min(2 * answer.pause, LONGEST_POLL)
-                continue
-            except Refused as error:
-                if error.status not in (404, 409):
-                    raise
-                self.tally.refused += 1
-                self.tell(f"trial {answer.lease.trial}: refused, {error.what}")
-            del self._answers[key]
-            self._homes.pop(key).drop(key)
-
-    def _say(self, key: str, answer: _Answer) -> None:
-        lease, outcome = answer.lease, answer.outcome
-        if outcome is None:
-            self.client.fail(lease, answer.reason, "lost", idempotency_key=f"{key}-lost")
-            self.tally.handed_back += 1
-            self._spent -= self._homes[key] is self._home
-            self.tell(f"trial {lease.trial}: handed back, {answer.reason}")
-            return
-        if outcome.evaluation is None:
-            reason = outcome.failure or outcome.kind
-            kind: FailKind = "infeasible" if outcome.kind == "infeasible" else "failed"
-            self.client.fail(lease, reason, kind, idempotency_key=f"{key}-{kind}")
-            self.tally.failed += 1
-            self.tell(f"trial {lease.trial}: {kind}, {reason}")
-            return
-        found = outcome.evaluation
-        metrics = {
-            name: {"value": m.mean, "sem": m.sem, "unit": m.unit}
-            for name, m in found.measurements.items()
-            if name in lease.units
-        }
-        told: dict[str, Any] = {"seconds": found.seconds, "provenance": found.provenance}
-        try:
-            self.client.report(
-                lease,
-                metrics,
-                artifacts=found.artifacts,
-                idempotency_key=f"{key}-result",
-                **told,
-            )
-        except Refused as error:
-            if error.status == 413 and found.artifacts:
-                # The numbers without the files, rather than nothing.
-                self.client.report(lease, metrics, idempotency_key=f"{key}-numbers", **told)
-            elif error.status == 422:
-                raise self._not_understood(key, lease, error) from error
-            else:
-                raise
-        self.tally.completed += 1
-        self.tell(f"trial {lease.trial}: completed in {found.seconds:.3g} s")
-
-    def _not_understood(self, key: str, lease: Lease, error: Refused) -> MatloopError:
-        """Set a result aside that the server cannot read: every other would end like it."""
-        aside = self.plan.folder / f"refused-{key}.json"
-        with contextlib.suppress(OSError):
-            shutil.copy(self._homes[key].results / f"{key}.json", aside)
-        self._answers[key] = _Answer(lease, None, f"its result was refused: {error.what}")
-        return MatloopError(
-            "the server cannot read what this worker measured",
-            where=f"trial {lease.trial}",
-            why="; ".join(f"{e.get('where')}: {e.get('what')}" for e in error.errors) or error.what,
-            unchanged=f"the trial, which was handed back; the result is in {aside}",
-            hint="are the evaluator's units those of its metrics, and the versions the same?",
-        )
-
     # Beginning and ending
 
     def _adopt(self, orphan: WorkerFolder) -> None:
         """Answer for a worker that is dead: its results, and that the rest is lost."""
         from loop.executor import read_result
 
-        leases = orphan.leases()
+        leases, done = orphan.leases(), 0
         for key, lease in leases.items():
             outcome = read_result(orphan.results, key)
-            self._answers[key] = _Answer(lease, outcome, "the worker was killed")
-            self._homes[key] = orphan
+            self._answers.owe(key, lease, orphan, outcome, "the worker was killed", own=False)
+            done += outcome is not None
         if leases:
-            done = sum(self._answers[key].outcome is not None for key in leases)
+            self._adopted.append(orphan)
             name = orphan.path.name
             self.tell(f"{name} was killed: {done} results of it are reported, "
                       f"{len(leases) - done} trials handed back")  # fmt: skip
@@ -496,22 +397,10 @@ class Worker:
         for key, job in list(self._running.items()):
             finished = job.pool.finished([key])
             if finished:
-                self._answers[key] = _Answer(self._running.pop(key).lease, finished[0])
+                self._answers.owe(key, self._running.pop(key).lease, self._home, finished[0])
             else:
                 self._hand_back(key, why)
-        deadline = time.monotonic() + LAST_WORDS
-        while self._answers:
-            try:
-                self._deliver()
-            except MatloopError as error:
-                self.tell(f"not delivered: {error.what}")
-                break
-            if not self._answers or time.monotonic() > deadline:
-                break
-            time.sleep(0.2)
-        self.tally.undelivered = len(self._answers)
-        if self._answers:
-            self.tell(f"{len(self._answers)} answers wait in {self.plan.folder} for the next start")
+        self._answers.last_words()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from campaigns import units
-from campaigns.errors import did_you_mean, quoted
-from campaigns.realised import refusal
+from campaigns.errors import did_you_mean
+from campaigns.realised import read
 from campaigns.service.bodies import Measured, Realised
 from campaigns.service.core import Known
 from campaigns.service.problems import Refused
@@ -78,30 +78,15 @@ def realised(
         Refused: A parameter that the campaign has not, a unit of another kind, or a value that
             cannot be.
     """
-    made: dict[str, dict[str, Any]] = {}
-    errors = []
-    for name, given in (params or {}).items():
-        value, unit = (given.value, given.unit) if isinstance(given, Realised) else (given, None)
-        where = f"realised.{name}"
-        axis = known.spec.space.get(name.partition(".")[0])
-        wanted = getattr(axis, "unit", None) or "dimensionless"
-        converted = value
-        if isinstance(value, str):
-            if unit is not None:
-                errors.append({"where": where, "what": f"{quoted(value)} has no unit"})
-            made[name] = {"value": value}
-        else:
-            try:
-                converted = value if unit is None else units.convert(value, unit, wanted)
-            except units.UnitError as error:
-                errors.append({"where": f"{where}.unit", "what": error.what})
-                continue
-            made[name] = {"value": converted, "unit": wanted}
-            if unit is not None and unit != wanted:
-                made[name] |= {"raw_value": value, "raw_unit": unit}
-        if why := refusal(known.spec, name, converted):
-            errors.append({"where": where, "what": why})
-    if errors:
-        raise Refused(422, "parameters as realised cannot be taken in", unchanged="the trial",
-                      errors=errors)  # fmt: skip
+    told = {
+        name: {"value": given.value, "unit": given.unit} if isinstance(given, Realised)
+        else {"value": given}
+        for name, given in (params or {}).items()
+    }  # fmt: skip
+    made, problems = read(known.spec, told)
+    if problems:
+        raise Refused(
+            422, "parameters as realised cannot be taken in", unchanged="the trial",
+            errors=[{"where": f"realised.{p.where}", "what": p.what} for p in problems],
+        )  # fmt: skip
     return made

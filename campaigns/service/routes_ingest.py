@@ -65,7 +65,7 @@ async def ingest(
             summary = ingestion.Summary(source=name, already_ingested=True, dry_run=dry_run)
             return Answer({"campaign": known.name, **summary.as_dict()}, changed=False)
         summary = ingestion.take_in(
-            session, known.id, readings, known.units, name, key, dry_run=dry_run
+            session, known.id, readings, known.spec, name, key, dry_run=dry_run
         )
         told = {"campaign": known.name, **summary.as_dict()}
         if dry_run:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
+from sqlalchemy import select
 
 from campaigns.campaign import Campaign
+from campaigns.errors import InputErrors
 from campaigns.realised import made, refusal
+from campaigns.replaying import differences
 from campaigns.spec import Spec
+from campaigns.store.models import CampaignRow, Observation
 from tests.campaigns.doors import Refusal, direct
 from tests.campaigns.served import Toy
 
@@ -107,3 +111,47 @@ def test_a_campaign_that_learns_from_another_learns_what_was_made(tmp_path) -> N
         campaign = Campaign.create_or_open(later.spec, door.toy.db)
         history, _ = with_earlier(campaign, campaign._history()[0])
         assert [d["x"] for d in history.designs] == [0.125, 0.25, 0.5]
+
+
+def test_a_table_says_what_was_made(tmp_path) -> None:
+    campaign = Campaign.create_or_open(SPEC, f"sqlite:///{tmp_path / 'matloop.db'}")
+    gas = [t["design"]["gas"] for t in campaign.propose(3)]
+    table = tmp_path / "back.csv"
+
+    def ingest(*rows: str, unit: str = "degC"):
+        head = f"trial,hardness (MPa),t_realised ({unit}),gas_realised,status"
+        table.write_text("\n".join([head, *rows]))
+        return campaign.ingest(table)
+
+    with pytest.raises(InputErrors) as told:
+        ingest("0,5000,90000,,", "1,5000,hot,argn,", "2,,800,,")
+    assert [(p.where.removeprefix(f"{table}, "), p.what) for p in told.value.problems] == [
+        ("row 3, column t_realised", "'hot' is not a number"),
+        ("row 4", "a parameter as realised, but no value of a metric"),
+    ]
+    with pytest.raises(InputErrors, match="no unit of that"):
+        ingest("0,5000,900,,", unit="GPa")
+    with pytest.raises(InputErrors) as told:
+        ingest("0,5000,90000,,", "1,5000,,argn,")
+    assert [p.where for p in told.value.problems] == [
+        "back.csv, row 2, trial 0, t_realised", "back.csv, row 3, trial 1, gas_realised",
+    ]  # fmt: skip
+    assert all(t["realised"] is None for t in map(campaign.trial, range(3)))
+
+    done = ingest("0,5000,800,argon,", "1,,900,,failed", "2,4000,,,")
+    assert (done.completed, done.failed, done.realised) == ([0, 2], [1], [0, 1])
+    assert campaign.trial(0)["realised"] == {
+        "t": {"value": 1073.15, "unit": "K", "raw_value": 800.0, "raw_unit": "degC"},
+        "gas": {"value": "argon"},
+    }
+    assert campaign.trial(0)["design"]["gas"] == gas[0]
+    done = ingest("0,5000,810,argon,", "1,,900,,failed", "2,4000,,,")
+    assert (done.corrected, done.repeated, done.realised) == (0, 3, [0])
+    with campaign.store.read() as session:
+        told = session.scalars(select(Observation).order_by(Observation.id)).all()
+        assert [(o.mean, o.raw_value, o.raw_unit) for o in told] == [
+            (5.0, 5000.0, "MPa"), (4.0, 4000.0, "MPa"),
+        ]  # fmt: skip
+        row = session.scalars(select(CampaignRow)).one()
+        assert differences(session, row)[1] == []
+    campaign.close()

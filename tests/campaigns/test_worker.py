@@ -23,18 +23,12 @@ from tests.campaigns.served import HOUSE, LAB, MATLOOP, PYTHON, Served, Toy, unt
 def work(served: Served, toy: Toy, where: str = "local", **plan: Any) -> Worker:
     """Run a worker in this process to its end."""
     given = {"workers": 1, "allow_python": True, **plan}
-    worker = made(served, toy, where, **given)
-    with place(where, worker.plan.workers) as pool, served.client(0.0) as client:
-        worker.client, worker.make_pool = client, pool
-        worker.run()
-    return worker
-
-
-def made(served: Served, toy: Toy, where: str, **plan: Any) -> Worker:
+    whole = Plan(toy.name, "tester", toy.folder / "work", **given)
     said: list[str] = []
-    whole = Plan(toy.name, "tester", toy.folder / "work", **plan)
-    worker = Worker(served.client(), whole, lambda task, path: None, said.append)  # type: ignore[arg-type,return-value]
-    worker.said = said  # type: ignore[attr-defined]
+    with place(where, whole.workers) as pool, served.client(0.0) as client:
+        worker = Worker(client, whole, pool, said.append)
+        worker.said = said  # type: ignore[attr-defined]
+        worker.run()
     return worker
 
 

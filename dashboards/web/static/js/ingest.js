@@ -175,7 +175,7 @@ async function dryRun() {
     const told = await send("POST", `${base}/ingest?dry_run=1`, body());
     if (mine !== turn) return;
     said.replaceChildren(...summary(told, "would be"));
-    $("#take").disabled = told.already_ingested || !(told.added + told.corrected + told.failed.length);
+    $("#take").disabled = told.already_ingested || !(told.added + told.corrected + told.failed.length + told.realised.length);
   } catch (error) {
     if (mine !== turn) return;
     refused(error);
@@ -188,7 +188,7 @@ function summary(told, verb) {
   const many = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
   const lines = [
     [told.added, `${many(told.added, "value")} ${verb} new`], [told.corrected, `${many(told.corrected, "value")} ${verb} corrected: they differ from those that are there`], [told.repeated, `${many(told.repeated, "value")} are there already`],
-    [told.completed.length, `completed: trial${told.completed.length === 1 ? "" : "s"} ${told.completed.slice(0, 30).join(", ")}`], [told.failed.length, `failed: trial${told.failed.length === 1 ? "" : "s"} ${told.failed.slice(0, 30).join(", ")}`], [aside.size, `${many(aside.size, "row")} put aside`],
+    [told.completed.length, `completed: trial${told.completed.length === 1 ? "" : "s"} ${told.completed.slice(0, 30).join(", ")}`], [told.failed.length, `failed: trial${told.failed.length === 1 ? "" : "s"} ${told.failed.slice(0, 30).join(", ")}`], [told.realised.length, `parameters as realised ${verb} known of ${many(told.realised.length, "trial")}`], [aside.size, `${many(aside.size, "row")} put aside`],
   ].filter(([count]) => count).map(([, text]) => el("li", {}, text));
   return [el("div", {class: "notice good"}, lines.length ? el("ul", {}, ...lines) : el("p", {}, "The file is in order, and says nothing new."))];
 }
