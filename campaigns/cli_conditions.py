@@ -191,7 +191,7 @@ def draw(
     from generators.crystals.generator import CrystalGenerator
 
     with explained_conditions():
-        if isinstance(generator, CrystalGenerator) and asked and not generator.follows(asked):
+        if isinstance(generator, CrystalGenerator) and asked:
             drawn = generator.draw(n, seed, asked)
             return [*drawn.designs, *[None] * (n - len(drawn.designs))], drawn.told
         return generator.sample(n, seed=seed, conditions=dict(asked) or None), None

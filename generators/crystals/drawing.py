@@ -126,7 +126,8 @@ def _round(
         z = torch.randn(n, generator.dim, generator=source, dtype=torch.float64)
     else:
         wanted = wanted_of(generator, n, conditions, rules, partial)
-        z = prior.draw(n, source, wanted, conditions.guidance, conditions.temperature)
+        aim = _aim(generator, conditions) or None
+        z = prior.draw(n, source, wanted, conditions.guidance, conditions.temperature, aim)
     if partial is None:
         return generator._decode(z, rules)
     # The rest should go with the part, and z may know nothing of it: what was decoded is encoded,
@@ -165,10 +166,22 @@ def check(generator: CrystalGenerator, asked: Conditions) -> None:
             f"this version of {generator.name} has no learnt prior, and so takes no conditions on "
             "properties or sources (matloop generators fit-prior makes one)"
         )
-    for name, value in asked.properties.items():
+    for name, value in _of_heads(generator, asked).items():
         _standard(generator, name, value)
     if asked.source is not None:
         _source(generator, asked.source)
+
+
+def _aim(generator: CrystalGenerator, asked: Conditions) -> dict[str, float]:
+    """Wanted values of what an adapter follows; it learnt these from results."""
+    follows = () if generator.adapter is None else generator.adapter.metrics
+    return {name: value for name, value in asked.properties.items() if name in follows}
+
+
+def _of_heads(generator: CrystalGenerator, asked: Conditions) -> dict[str, float]:
+    """The other wanted values, which are left to what the network predicts."""
+    aim = _aim(generator, asked)
+    return {name: value for name, value in asked.properties.items() if name not in aim}
 
 
 def _check_partial(generator: CrystalGenerator, asked: Conditions, partial: Partial) -> None:
@@ -286,7 +299,7 @@ def wanted_of(
         wanted.system[:] = SYSTEMS.index(asked.crystal_system) + 1
     if asked.source is not None:
         wanted.source[:] = _source(generator, asked.source)
-    for name, value in asked.properties.items():
+    for name, value in _of_heads(generator, asked).items():
         at, standard = _standard(generator, name, value)
         wanted.properties[:, at] = standard
     return wanted

@@ -8,6 +8,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,6 @@ class CrystalGenerator(Generator):
         card: The model card, with the numbers that scale the network's inputs and outputs.
         version: Hash of weights and recipe.
         device: Where the network runs.
-        adapter: What makes the prior follow a property, where one was learnt.
         learnt_prior: Where in the latent space crystals are, where that was learnt.
     """
 
@@ -93,10 +93,9 @@ class CrystalGenerator(Generator):
         card: Mapping[str, Any],
         version: str,
         device: torch.device | str = "cpu",
-        adapter: FittedAdapter | None = None,
         learnt_prior: FittedPrior | None = None,
     ) -> None:
-        self.adapter, self.learnt_prior = adapter, learnt_prior
+        self.learnt_prior = learnt_prior
         self.network = network.to(device).eval()
         self.device = torch.device(device)
         self.card = dict(card)
@@ -136,17 +135,15 @@ class CrystalGenerator(Generator):
         version = hashlib.sha256((digest + recipe).encode()).hexdigest()[:16]
         network = CrystalNetwork(Size(**card["recipe"]["network"]), tuple(card["properties"]))
         state = {k: v.float() for k, v in load_file(weights).items()}
-        adapter, state = FittedAdapter.split(card, state, device)
         prior, state = FittedPrior.split(card, state, device)
         network.load_state_dict(state)
-        return cls(network, card, version, device, adapter, prior)
+        return cls(network, card, version, device, prior)
 
     @staticmethod
     def save(
         trained: Trained,
         card: Mapping[str, Any],
         weights: Path,
-        adapter: FittedAdapter | None = None,
         prior: FittedPrior | None = None,
     ) -> None:
         """Write weights in half precision as safetensors, and the card beside them.
@@ -157,8 +154,7 @@ class CrystalGenerator(Generator):
             trained: What training made.
             card: What else the card says; must have `name`, `recipe`.
             weights: Path of `NAME.safetensors`.
-            adapter: What goes with the network.
-            prior: The same.
+            prior: What goes with the network.
 
         Raises:
             OSError: They cannot be written.
@@ -167,10 +163,7 @@ class CrystalGenerator(Generator):
         card = {k: v for k, v in card.items() if k not in ("adapter", "prior")}
         if prior is not None:
             state |= prior.state()
-            card = {**card, "prior": dict(prior.told)}
-        if adapter is not None:
-            state |= adapter.state()
-            card = {**card, "adapter": adapter.card}
+            card = {**card, **prior.card}
         full = {
             **card,
             "properties": list(trained.network.properties),
@@ -182,11 +175,16 @@ class CrystalGenerator(Generator):
         }
         write_weights(weights, state, full)
 
+    @property
+    def adapter(self) -> FittedAdapter | None:
+        """What has its prior follow a property, where that was learnt from results."""
+        return None if self.learnt_prior is None else self.learnt_prior.adapter
+
     def without_adapter(self) -> CrystalGenerator:
-        """The same network with the prior as it was before an adapter."""
-        return CrystalGenerator(
-            self.network, self.card, self.version, self.device, None, self.learnt_prior
-        )
+        """The same with the prior as it was before an adapter."""
+        prior = self.learnt_prior
+        plain = None if prior is None else replace(prior, adapter=None)
+        return CrystalGenerator(self.network, self.card, self.version, self.device, plain)
 
     def fine_tune(
         self,
@@ -241,7 +239,7 @@ class CrystalGenerator(Generator):
 
     @torch.no_grad()
     def latent(self, tokens: Tokens) -> Tensor:
-        """Latent vectors `n x d` (double) of the network itself, whatever adapter there is."""
+        """Latent vectors `n x d` (double) of crystals that were read."""
         parts = [
             self.network.encode(tokens[i : i + _BATCH].trimmed().to(self.device))[0].double().cpu()
             for i in range(0, len(tokens), _BATCH)
@@ -250,8 +248,7 @@ class CrystalGenerator(Generator):
 
     def encode(self, designs: Sequence[Structure]) -> Tensor:
         """Latent vectors `n x d` (double) of structures; see `Generator.encode`."""
-        z = self.latent(self._tokens(designs))
-        return z if self.adapter is None else self.adapter.to_prior(z)
+        return self.latent(self._tokens(designs))
 
     @torch.no_grad()
     def decode(self, z: Tensor, seed: int = 0) -> list[Structure | None]:
@@ -259,7 +256,7 @@ class CrystalGenerator(Generator):
 
         Decoding takes no chance, so the seed changes nothing.
         """
-        return self._decode(z if self.adapter is None else self.adapter.from_prior(z))
+        return self._decode(z)
 
     @torch.no_grad()
     def _decode(self, z: Tensor, rules: Rules | None = None) -> list[Structure | None]:
@@ -294,7 +291,7 @@ class CrystalGenerator(Generator):
         """
         if self.learnt_prior is None:
             raise ValueError(f"this version of {self.name} has no learnt prior to tell by")
-        return chance(self.learnt_prior, z if self.adapter is None else self.adapter.from_prior(z))
+        return chance(self.learnt_prior, z)
 
     def predict(self, designs: Sequence[Structure]) -> dict[str, Array]:
         """Properties that the heads predict of structures, in the units of its card."""
@@ -370,8 +367,7 @@ class CrystalGenerator(Generator):
 
     def prior(self, n: int, seed: int = 0) -> Tensor:
         """Draw `n x d` latent vectors from where crystals are, if that was learnt."""
-        # what an adapter was fitted to is the normal distribution, and it knows what to do with it
-        if self.learnt_prior is None or self.adapter is not None:
+        if self.learnt_prior is None:
             return super().prior(n, seed)
         return self.learnt_prior.draw(n, torch.Generator().manual_seed(seed))
 
@@ -385,28 +381,14 @@ class CrystalGenerator(Generator):
         Args:
             n: Number of structures.
             seed: Of the draws.
-            conditions: `Conditions`, or what `Conditions.parse` reads; or, of a generator with an
-                adapter, values of what the adapter follows, in the units that it learnt.
+            conditions: `Conditions`, or what `Conditions.parse` reads; of a generator with an
+                adapter, values of what the adapter follows too, in the units that it learnt.
 
         Raises:
             ConditionError: What is asked means nothing, or this generator knows nothing of it.
         """
-        if self.adapter is None or not self.follows(conditions):
-            found: list[Structure | None] = [*self.draw(n, seed, conditions).designs]
-            return found + [None] * (n - len(found))
-        assert not isinstance(conditions, Conditions)
-        z = self.adapter.from_prior(self.prior(20 * n, seed), conditions)
-        found = []
-        for i in range(0, len(z), max(n, 1)):
-            found += [s for s in self._decode(z[i : i + n]) if s is not None]
-            if len(found) >= n:
-                break
-        return found[:n] + [None] * (n - len(found))
-
-    def follows(self, conditions: Conditions | Mapping[str, Any] | None) -> bool:
-        """Whether it has an adapter, to which these conditions (or none) are left."""
-        asked = conditions.as_dict() if isinstance(conditions, Conditions) else conditions or {}
-        return self.adapter is not None and set(asked) <= set(self.adapter.metrics)
+        found: list[Structure | None] = [*self.draw(n, seed, conditions).designs]
+        return found + [None] * (n - len(found))
 
     def draw(
         self, n: int, seed: int = 0, conditions: Conditions | Mapping[str, Any] | None = None

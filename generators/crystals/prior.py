@@ -13,8 +13,9 @@ Salimans 2022).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import reduce
 from typing import Any
 
 import torch
@@ -23,10 +24,14 @@ from torch import Tensor, nn
 
 from generators.crystals.conditions import SYSTEMS
 from generators.crystals.tokens import GROUPS, MAX_Z
+from generators.fine_tuning.adapter import FittedAdapter
 
 STEPS = 8
 WAVES = 4
 _BATCH = 1024
+CHOICE = 0.05
+"""Weight of the choice of a component beside the flow's squared error, in training."""
+
 _TIME = 32
 _NUMBERS = ("group", "system", "atoms", "source", "made")
 
@@ -149,7 +154,14 @@ class MixtureFlow(nn.Module):
         out: Tensor = self.choose(F.silu(condition))
         return out
 
-    def forward(self, z: Tensor, t: Tensor, which: Tensor, condition: Tensor) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        t: Tensor,
+        which: Tensor,
+        condition: Tensor,
+        bend: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Velocity `n x d` at points `n x d`.
 
         Args:
@@ -157,17 +169,35 @@ class MixtureFlow(nn.Module):
             t: Times in [0, 1], `n` or 1.
             which: Components, `n`.
             condition: `condition` of the features, `n x width` or `1 x width`.
+            bend: What an adapter adds before a layer, by the layer's number, `n x width`.
         """
         frequency = torch.exp(torch.linspace(0, math.log(200), _TIME // 2, device=t.device))
         angles = t[:, None] * frequency
         time = self.time(torch.cat([angles.sin(), angles.cos()], -1))
         h = self.enter(z) + time + self.component(which) + condition
-        for norm, inner, outer in zip(self.norms, self.inner, self.outer, strict=True):
+        layers = zip(self.norms, self.inner, self.outer, strict=True)
+        for i, (norm, inner, outer) in enumerate(layers):
+            h = h if bend is None else h + bend(i, h)
             h = h + outer(F.silu(inner(norm(h))))
         # what the velocity would be, were each component a normal distribution indeed
         pull = ((2 * t - 1) / (t**2 + (1 - t) ** 2))[:, None]
         out: Tensor = pull * (z - self.means[which]) + self.leave(h)
         return out
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What a draw may follow.
+
+    Attributes:
+        condition: As the flow reads it, `n x width` or `1 x width`.
+        odds: Of the components, `n x m` or `1 x m`.
+        bend: See `MixtureFlow.forward`.
+    """
+
+    condition: Tensor
+    odds: Tensor
+    bend: Callable[[int, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -180,12 +210,14 @@ class FittedPrior:
         max_atoms: Of the generator.
         temperature: How far draws stray from the middles of the components, where nothing else is
             asked: 1 is as crystals do; less gives crystals more like those that were learnt.
+        adapter: What has draws follow a property, where that was learnt.
     """
 
     module: MixtureFlow
     told: Mapping[str, Any]
     max_atoms: int
     temperature: float = 1.0
+    adapter: FittedAdapter | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -200,6 +232,7 @@ class FittedPrior:
         wanted: Wanted | None = None,
         guidance: float = 1.0,
         temperature: float | None = None,
+        aim: Mapping[str, float] | None = None,
     ) -> Tensor:
         """Latent vectors `n x d` (double), by Heun's method.
 
@@ -210,34 +243,40 @@ class FittedPrior:
             guidance: Weight of the conditions; 1 is what was learnt, above it fewer kinds that
                 meet the conditions better.
             temperature: In place of its own.
+            aim: Of the adapter, in place of its own; in the metrics' units.
         """
         chance = torch.rand(n, generator=source)
         noise = torch.randn(n, self.module.dim, generator=source)
         noise *= self.temperature if temperature is None else temperature
         device = self.module.means.device
+        y = None if self.adapter is None else self.adapter.wanted(1, aim).to(device)
         parts = []
         for i in range(0, n, _BATCH):
             cut = slice(i, i + _BATCH)
             part = None if wanted is None else wanted[cut].to(device)
-            z = self._path(chance[cut].to(device), noise[cut].to(device), part, guidance)
+            z = self._path(chance[cut].to(device), noise[cut].to(device), part, guidance, y)
             parts.append(z.double().cpu())
         return torch.cat(parts) if parts else noise.double()
+
+    def anything(self) -> Tensor:
+        """No condition as the flow reads it, `1 x width`."""
+        nothing = Wanted.nothing(1, self.told["properties"])
+        return self._condition(nothing.to(self.module.means.device))
 
     def _condition(self, wanted: Wanted) -> Tensor:
         out: Tensor = self.module.condition(wanted.features(self.max_atoms, len(self.sources)))
         return out
 
     def _path(
-        self, chance: Tensor, noise: Tensor, wanted: Wanted | None, guidance: float
+        self,
+        chance: Tensor,
+        noise: Tensor,
+        wanted: Wanted | None,
+        guidance: float,
+        y: Tensor | None,
     ) -> Tensor:
-        flow = self.module
-        anything = self._condition(Wanted.nothing(1, self.told["properties"]).to(noise.device))
-        asked = anything if wanted is None else self._condition(wanted)
-        guided = wanted is not None and guidance != 1.0
-        odds = flow.odds(asked)
-        if guided:
-            plain = flow.odds(anything)
-            odds = plain + guidance * (odds - plain)
+        flow, ways = self.module, self._ways(wanted, guidance, y)
+        odds = reduce(torch.add, [w * way.odds for w, way in ways])
         ladder = odds.softmax(-1).cumsum(-1).expand(len(noise), -1).contiguous()
         which = torch.searchsorted(ladder, chance[:, None] * ladder[:, -1:])[:, 0]
         which = which.clamp(max=len(flow.means) - 1)
@@ -245,18 +284,39 @@ class FittedPrior:
 
         def velocity(z: Tensor, k: int) -> Tensor:
             t = torch.tensor([k / STEPS], device=z.device)
-            said: Tensor = flow(z, t, which, asked)
-            if not guided:
-                return said
-            plain = flow(z, t, which, anything)
-            out: Tensor = plain + guidance * (said - plain)
-            return out
+            said = [w * flow(z, t, which, way.condition, way.bend) for w, way in ways]
+            return reduce(torch.add, said)
 
         for k in range(STEPS):
             first = velocity(z, k)
             second = velocity(z + first / STEPS, k + 1)
             z = z + (first + second) / (2 * STEPS)
         return z
+
+    def _ways(
+        self, wanted: Wanted | None, guidance: float, y: Tensor | None
+    ) -> list[tuple[float, _Way]]:
+        """What a draw follows, each with its weight; these sum to 1.
+
+        From anything to the conditions, and from there to the adapter's aim, each as far as it is
+        guided.
+        """
+        flow, anything = self.module, self.anything()
+        asked = anything if wanted is None else self._condition(wanted)
+        weights = {"anything": 0.0, "asked": 1.0, "aimed": 0.0}
+        if wanted is not None:
+            weights |= {"anything": 1.0 - guidance, "asked": guidance}
+        ways = {"anything": _Way(anything, flow.odds(anything)),
+                "asked": _Way(asked, flow.odds(asked))}  # fmt: skip
+        if self.adapter is not None and y is not None:
+            module, led = self.adapter.module, self.adapter.guidance
+            read = module.condition(y)
+            weights |= {"asked": weights["asked"] - led, "aimed": led}
+            ways["aimed"] = _Way(
+                asked, flow.odds(asked) + module.choose(read),
+                lambda layer, h: module.bend(layer, h, read),
+            )  # fmt: skip
+        return [(w, ways[name]) for name, w in weights.items() if w]
 
     def _densities(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """What each component makes of points `n x d`.
@@ -266,8 +326,7 @@ class FittedPrior:
             widths (Mahalanobis), each `n x m`.
         """
         flow = self.module
-        nothing = Wanted.nothing(1, self.told["properties"]).to(flow.means.device)
-        weight = flow.odds(self._condition(nothing)).log_softmax(-1)
+        weight = flow.odds(self.anything()).log_softmax(-1)
         volume = flow.roots.diagonal(dim1=1, dim2=2).log().sum(1)
         off = (z.to(flow.means)[None] - flow.means[:, None]).transpose(1, 2)
         inside = torch.linalg.solve_triangular(flow.roots, off, upper=False)
@@ -300,13 +359,21 @@ class FittedPrior:
     def state(self) -> dict[str, Tensor]:
         """Its weights in half precision, by the names they have in a file."""
         told = self.module.state_dict()
-        return {f"prior.{k}": v.detach().cpu().half() for k, v in told.items()}
+        own = {f"prior.{k}": v.detach().cpu().half() for k, v in told.items()}
+        return own if self.adapter is None else own | self.adapter.state()
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What a model card says of it, from which `split` makes it again."""
+        own: dict[str, Any] = {"prior": dict(self.told)}
+        return own if self.adapter is None else own | {"adapter": self.adapter.card}
 
     @classmethod
     def split(
         cls, card: Mapping[str, Any], state: Mapping[str, Tensor], device: torch.device | str
     ) -> tuple[FittedPrior | None, dict[str, Tensor]]:
         """The prior of a file, None where it has none, and the other weights."""
+        adapter, state = FittedAdapter.split(card, state, device)
         mine = {k.removeprefix("prior."): v for k, v in state.items() if k.startswith("prior.")}
         rest = {k: v for k, v in state.items() if not k.startswith("prior.")}
         if "prior" not in card:
@@ -323,7 +390,7 @@ class FittedPrior:
         )
         module.load_state_dict(mine)
         temperature = float(card["recipe"].get("prior", {}).get("temperature", 1.0))
-        return cls(module.to(device).eval(), told, max_atoms, temperature), rest
+        return cls(module.to(device).eval(), told, max_atoms, temperature, adapter), rest
 
 
 def make(

@@ -17,14 +17,13 @@ from torch import Tensor
 from generators.crystals.conditions import crystal_system
 from generators.crystals.dataset import Row
 from generators.crystals.network import CrystalNetwork
-from generators.crystals.prior import FittedPrior, MixtureFlow, Wanted, make
+from generators.crystals.prior import CHOICE, FittedPrior, MixtureFlow, Wanted, make
 from generators.crystals.tokens import GROUPS, MAX_Z, Tokens, tokenize
 from generators.crystals.training import Trained, substitute
 
 _BATCH = 512
 _FOLLOWING = 200  # steps that follow a fine-tuning at most
 _PATHS = 2  # for each crystal of a batch
-_CHOICE = 0.05  # weight of the choice of a component beside the flow's squared error
 _CROWD = 40  # crystals for each component at least
 
 
@@ -149,7 +148,7 @@ def _learn(
         said = flow(at, t, which, condition.repeat(_PATHS, 1))
         error = ((said - (target - begin)) ** 2).mean()
         optimizer.zero_grad()
-        (error + _CHOICE * choice).backward()
+        (error + CHOICE * choice).backward()
         torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -202,7 +201,7 @@ def follow(
     )
     # what was calibrated was another network
     told = {k: v for k, v in prior.told.items() if k != "familiarity"}
-    return FittedPrior(smooth, told, prior.max_atoms)
+    return FittedPrior(smooth, told, prior.max_atoms, prior.temperature)
 
 
 def _mixture(known: Posterior, plan: Mapping[str, Any], seed: int) -> tuple[Any, Tensor]:

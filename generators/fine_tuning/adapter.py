@@ -1,114 +1,78 @@
-"""An adapter on the latent space, which makes a frozen generator follow a property.
+"""An adapter on the learnt prior, which makes it follow a property.
 
 MatterGen (Zeni et al., Nature 2025) freezes its base and adds to each layer an adapter that reads a
 property, through a mixing layer without bias that begins at zero: so training begins at the base
-exactly, and a design without a property is still the base's. The decoder of an autoencoder needs no
-such thing, since z says all; what has to follow the property is the prior. So the adapters here are
-the coupling layers of a flow (Dinh et al. 2017) from the prior to the latent vectors of designs
-that have the property: with mixing layers at zero it is the identity, and it can be inverted, so
-that encoding stays exact.
+exactly, and a draw without a property is still the base's. What draws here is the flow of the
+learnt prior: the adapters are in its layers, and in its choice of a component. The decoder has
+nothing to gain from one, since the latent vector says all. The base is what guidance without a
+classifier (Ho and Salimans 2022) leads away from.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-LAYERS = 6
 WAVES = 4
-_STRETCH = 1.0  # largest logarithm by which one layer stretches a dimension
 
 
-class Conditioner(nn.Module):
-    """One coupling layer: half of z moves as the other half and the property say."""
-
-    mask: Tensor
-
-    def __init__(self, dim: int, condition: int, width: int, mask: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("mask", mask)
-        self.adapter = nn.Sequential(
-            nn.Linear(dim + condition, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
-        )
-        self.mixin = nn.Linear(width, 2 * dim, bias=False)
-        nn.init.zeros_(self.mixin.weight)
-
-    def moves(self, z: Tensor, condition: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and logarithm of the stretch, each `n x d`, none where no property is given."""
-        h = self.adapter(torch.cat([z * self.mask, condition], -1))
-        shift, stretch = (self.mixin(h) * given * ~self.mask.repeat(2).bool()).chunk(2, -1)
-        return shift, _STRETCH * torch.tanh(stretch / _STRETCH)
-
-
-class LatentAdapter(nn.Module):
-    """From the prior and wanted properties to latent vectors, and back.
+class PriorAdapter(nn.Module):
+    """What a flow of `layers` layers adds to its own, for wanted properties.
 
     Args:
         dim: Latent dimensions `d`.
+        flow: Width of the flow's layers, `w`.
+        layers: How many it has.
+        components: Of its mixture, `m`.
         properties: How many properties, `p`.
         heads: How many properties the base predicts, `b`; the new head sees these too.
-        width: Of its layers.
+        width: Of its own layers.
     """
 
-    def __init__(self, dim: int, properties: int, heads: int, width: int = 96) -> None:
+    def __init__(
+        self,
+        dim: int,
+        flow: int,
+        layers: int,
+        components: int,
+        properties: int,
+        heads: int,
+        width: int = 96,
+    ) -> None:
         super().__init__()
-        self.dim, self.properties, self.width = dim, properties, width
-        condition = properties * (1 + 2 * WAVES)
-        masks = torch.Generator().manual_seed(0)
-        layers = []
-        for i in range(LAYERS):
-            if i % 2 == 0:
-                mask = torch.zeros(dim)
-                mask[torch.randperm(dim, generator=masks)[: dim // 2]] = 1.0
-            else:
-                mask = 1 - mask
-            layers.append(Conditioner(dim, condition, width, mask))
-        self.layers = nn.ModuleList(layers)
+        self.width = width
+        self.read = nn.Sequential(nn.Linear(properties * (1 + 2 * WAVES), width), nn.SiLU())
+        self.adapters = nn.ModuleList(nn.Linear(flow + width, width) for _ in range(layers))
+        self.mixins = nn.ModuleList(nn.Linear(width, flow, bias=False) for _ in range(layers))
+        self.choose = nn.Linear(width, components, bias=False)
+        for mixin in (*self.mixins, self.choose):
+            nn.init.zeros_(mixin.weight)
         self.head = nn.Sequential(
             nn.Linear(dim + heads, width), nn.GELU(), nn.Linear(width, properties)
         )
 
-    def _condition(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of standardised properties `n x p`, and whether there are any, `n x 1`."""
+    def condition(self, y: Tensor) -> Tensor:
+        """Of standardised properties `n x p` (NaN: any): what the layers read, `n x width`."""
         given = torch.isfinite(y)
-        value = torch.where(given, y, 0.0)
+        value = torch.where(given, y, 0.0).clamp(-5, 5)
         angles = torch.cat([value * 2.0 ** (k - 2) * torch.pi for k in range(WAVES)], -1)
-        waves = torch.cat([angles.sin(), angles.cos()], -1)
-        known = given.repeat(1, 2 * WAVES)
-        return torch.cat([value, waves * known], -1), given.any(1, keepdim=True)
+        waves = torch.cat([angles.sin(), angles.cos()], -1) * given.repeat(1, 2 * WAVES)
+        out: Tensor = self.read(torch.cat([value, waves], -1))
+        return out * given.any(1, keepdim=True)
 
-    def forward(self, prior: Tensor, y: Tensor) -> Tensor:
-        """Latent vectors `n x d` of draws from the prior, for properties `n x p` (NaN: any)."""
-        condition, given = self._condition(y)
-        z = prior
-        for layer in self.layers:
-            assert isinstance(layer, Conditioner)
-            shift, stretch = layer.moves(z, condition, given)
-            z = z * stretch.exp() + shift
-        return z
-
-    def inverse(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Where in the prior latent vectors `n x d` are, and the logarithm `n` of the volume."""
-        condition, given = self._condition(y)
-        volume = torch.zeros(len(z), device=z.device, dtype=z.dtype)
-        for layer in reversed(self.layers):
-            assert isinstance(layer, Conditioner)
-            shift, stretch = layer.moves(z, condition, given)
-            z = (z - shift) * (-stretch).exp()
-            volume = volume - stretch.sum(1)
-        return z, volume
-
-    def surprise(self, z: Tensor, y: Tensor) -> Tensor:
-        """Negative logarithm of the density, `n`, up to a constant."""
-        prior, volume = self.inverse(z, y)
-        return 0.5 * (prior**2).sum(1) - volume
+    def bend(self, layer: int, h: Tensor, condition: Tensor) -> Tensor:
+        """What is added before a layer of the flow to `h`, `n x w`."""
+        inner = self.adapters[layer](torch.cat([h, condition.expand(len(h), -1)], -1))
+        out: Tensor = self.mixins[layer](F.silu(inner) * condition.any(-1, keepdim=True))
+        return out
 
     def predict(self, z: Tensor, heads: Tensor) -> Tensor:
         """Standardised properties `n x p` by the new head, of `n x d` and the base's `n x b`."""
@@ -125,50 +89,44 @@ class FittedAdapter:
         metrics: The `p` properties that it follows.
         mean: Of each, with `scale`: from standardised values to the metric's unit.
         scale: See `mean`.
-        aim: What the prior aims at where nothing is asked for, in the metric's unit.
+        aim: What draws aim at where nothing is asked for, in the metric's unit.
+        guidance: How far draws are led away from the base: 1 is as was learnt.
     """
 
-    module: LatentAdapter
+    module: PriorAdapter
     metrics: tuple[str, ...]
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     aim: Mapping[str, float]
+    guidance: float = 1.0
 
-    def wanted(self, n: int, conditions: Mapping[str, float] | None = None) -> Tensor:
+    def aimed(self, aim: Mapping[str, float], guidance: float) -> FittedAdapter:
+        """The same with another aim."""
+        return replace(self, aim=dict(aim), guidance=guidance)
+
+    def wanted(self, n: int, asked: Mapping[str, float] | None = None) -> Tensor:
         """Standardised properties `n x p`: those asked for, else the aim; NaN is any.
 
         Raises:
             ValueError: What is asked for is no number.
         """
-        asked = conditions or self.aim
-        values = np.array([float(asked.get(m, math.nan)) for m in self.metrics])
-        if conditions and not np.isfinite([float(v) for v in conditions.values()]).all():
-            raise ValueError(f"a condition is a number, not {dict(conditions)}")
+        told = asked or self.aim
+        values = np.array([float(told.get(m, math.nan)) for m in self.metrics])
+        if asked and not np.isfinite([float(v) for v in asked.values()]).all():
+            raise ValueError(f"a condition is a number, not {dict(asked)}")
         row = torch.tensor((values - self.mean) / self.scale, dtype=torch.float32)
         return row.expand(n, -1)
 
-    @torch.no_grad()
-    def from_prior(self, z: Tensor, conditions: Mapping[str, float] | None = None) -> Tensor:
-        """Latent vectors of the network, `n x d` double, of draws `n x d` from the prior."""
-        y = self.wanted(len(z), conditions)
-        return self._on_device(z, y, self.module).double().cpu()
-
-    @torch.no_grad()
-    def to_prior(self, z: Tensor) -> Tensor:
-        """Where in the prior, as it is aimed, latent vectors `n x d` of the network are."""
-        y = self.wanted(len(z))
-        return self._on_device(z, y, lambda a, b: self.module.inverse(a, b)[0]).double().cpu()
+    def in_units(self, y: Tensor) -> NDArray[np.float64]:
+        """Standardised properties `n x p` in the metrics' units."""
+        return np.asarray(y.double().cpu().numpy() * self.scale + self.mean)
 
     @torch.no_grad()
     def predict(self, z: Tensor, heads: Tensor) -> dict[str, NDArray[np.float64]]:
         """What the new head says of latent vectors `n x d` and the network's own heads `n x b`."""
-        said = self._on_device(z, heads, self.module.predict).double().cpu().numpy()
-        return dict(zip(self.metrics, (said * self.scale + self.mean).T, strict=True))
-
-    def _on_device(self, a: Tensor, b: Tensor, call: Any) -> Tensor:
         device = next(self.module.parameters()).device
-        out: Tensor = call(a.to(device, torch.float32), b.to(device, torch.float32))
-        return out
+        said = self.module.predict(z.to(device, torch.float32), heads.to(device, torch.float32))
+        return dict(zip(self.metrics, self.in_units(said).T, strict=True))
 
     # files -------------------------------------------------------------------------------------
     @property
@@ -179,6 +137,7 @@ class FittedAdapter:
             "mean": self.mean.tolist(),
             "scale": self.scale.tolist(),
             "aim": dict(self.aim),
+            "guidance": self.guidance,
             "width": self.module.width,
         }
 
@@ -191,24 +150,33 @@ class FittedAdapter:
     def split(
         cls, card: Mapping[str, Any], state: Mapping[str, Tensor], device: torch.device | str
     ) -> tuple[FittedAdapter | None, dict[str, Tensor]]:
-        """The adapter of a file, None where it has none, and the network's weights."""
+        """The adapter of a file, None where it has none, and the other weights."""
         mine = {k.removeprefix("adapter."): v for k, v in state.items() if k.startswith("adapter.")}
         rest = {k: v for k, v in state.items() if not k.startswith("adapter.")}
         if "adapter" not in card:
             return None, rest
         told = card["adapter"]
-        metrics: Sequence[str] = told["metrics"]
-        module = LatentAdapter(
-            card["recipe"]["network"]["latent"],
-            len(metrics),
-            len(card["properties"]),
-            told["width"],
-        )
+        module = make(card, told["metrics"], told["width"])
         module.load_state_dict(mine)
         return cls.of(module.to(device), told), rest
 
     @classmethod
-    def of(cls, module: LatentAdapter, told: Mapping[str, Any]) -> FittedAdapter:
+    def of(cls, module: PriorAdapter, told: Mapping[str, Any]) -> FittedAdapter:
         """From a module and what its `card` says."""
         mean, scale = np.asarray(told["mean"], float), np.asarray(told["scale"], float)
-        return cls(module.eval(), tuple(told["metrics"]), mean, scale, dict(told["aim"]))
+        metrics, aim = tuple(told["metrics"]), dict(told["aim"])
+        return cls(module.eval(), metrics, mean, scale, aim, float(told["guidance"]))
+
+
+def make(card: Mapping[str, Any], metrics: Sequence[str], width: int = 96) -> PriorAdapter:
+    """An adapter that changes nothing yet, for the prior of a generator's card."""
+    prior = card["prior"]
+    return PriorAdapter(
+        card["recipe"]["network"]["latent"],
+        prior["width"],
+        prior["layers"],
+        prior["components"],
+        len(metrics),
+        len(card["properties"]),
+        width,
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,77 +11,98 @@ import torch
 from torch import Tensor, nn
 
 from generators.crystals.wyckoff import UndescribableError
-from generators.fine_tuning.adapter import FittedAdapter, LatentAdapter
-from generators.fine_tuning.objective import Flow
+from generators.fine_tuning.adapter import FittedAdapter, PriorAdapter, make
+from generators.fine_tuning.objective import Bent
 from generators.fine_tuning.recipe import Array, Examined, FineTuneError, Recipe
 from generators.fine_tuning.rewards import rewards
+from generators.fine_tuning.teacher import MOST, Teacher, r2
 
 if TYPE_CHECKING:
     from generators.crystals.generator import CrystalGenerator
+    from generators.crystals.prior import FittedPrior
     from generators.fine_tuning.tune import Known
 
 _DREAMT = 2000  # draws of the prior that the teacher judges
-_SEEN = 0.5  # share of a batch that is examined designs
+_AIMED = 1000  # draws of where an adapter aims, in each round after the first
+_TRIED = 200  # draws of each candidate for the aim
+_ROUNDS = 3
+_SEEN = 0.3  # share of a batch that is examined designs,
+_AGAIN = 8  # each so often at most
+_RARE = 0.02  # share of draws of the prior, the best, by which candidates for the aim are compared
 _HEAD_STEPS = 300
 _HEAD_RATE = 3e-3
-_CHECKED = 0.2  # share of designs that only judge the teacher
 _LEAST = 6  # designs with every metric
-_MOST = 1500  # designs that the teacher learns from, the best first
-_TOP = (0.005, 0.02, 0.1, 0.3)  # shares of draws whose mean values are the aim, boldest first
+_TOP = (0.005, 0.03, 0.2)  # shares of draws whose mean values are an aim, boldest first
+_GUIDANCE = (2.0, 1.0, 0.5)
+_GUESSES = 8  # of what would be measured
 
 
-class Teacher:
-    """A property of designs, from few of them: a Gaussian process on latent vector and features.
+@dataclass(frozen=True)
+class _Draws:
+    """Draws that decode to a design, and what the teachers foretell of them.
 
-    Args:
-        x: Latent vectors and features, `n x c`.
-        y: The property, standardised, `n`.
-        latent: How many of the columns are the latent vector's; these are on one scale already.
-        seed: Of the fit.
+    Attributes:
+        z: Latent vectors, `n x d`.
+        y: Standardised properties as they are expected, `n x p`.
+        spread: Standard deviations of what would be measured, `n x p`.
+        of: How many draws it took.
     """
 
-    def __init__(self, x: Array, y: Array, latent: int, seed: int) -> None:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+    z: Tensor
+    y: Tensor
+    spread: Tensor
+    of: int
 
-        self._mean, self._scale = x.mean(0), x.std(0) + 1e-9
-        self._mean[:latent], self._scale[:latent] = 0.0, 1.0
-        kernel = ConstantKernel() * Matern(3.0, nu=2.5) + WhiteKernel(0.1)
-        self._process = GaussianProcessRegressor(kernel, random_state=seed % 2**32)
-        with warnings.catch_warnings():
-            # a length or a noise at its bound: there is nothing to learn, and so it expects
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            self._process.fit(self._scaled(x), y)
+    def __add__(self, other: _Draws) -> _Draws:
+        return _Draws(
+            torch.cat([self.z, other.z]),
+            torch.cat([self.y, other.y]),
+            torch.cat([self.spread, other.spread]),
+            self.of + other.of,
+        )
 
-    def _scaled(self, x: Array) -> Array:
-        return np.asarray(np.clip((x - self._mean) / self._scale, -4, 4))
+    def __getitem__(self, index: Tensor) -> _Draws:
+        return _Draws(self.z[index], self.y[index], self.spread[index], len(index))
 
-    def __call__(self, x: Array) -> Array:
-        """What it expects, `n`."""
-        return np.asarray(self._process.predict(self._scaled(x)))
+    def measured(self, source: torch.Generator) -> Tensor:
+        """What might be measured, `n x p`."""
+        return self.y + self.spread * torch.randn(self.y.shape, generator=source)
 
 
 def adapt(
     generator: CrystalGenerator,
     known: Known,
     recipe: Recipe,
-    learn: Callable[[nn.Module, Any], None],
+    learn: Callable[[nn.Module, Any, str], None],
 ) -> tuple[list[FittedAdapter], dict[str, Any]]:
     """Fit an adapter to what was measured; the network stays as it is, to the bit.
 
-    A teacher learns from the examined designs and says what it expects of these and of draws from
-    the prior; the flow and the head learn that from the teacher, so that few results reach far. So
-    a wanted value is an expected one, and what can be expected lies closer together than what was
-    measured. What the prior aims at is what the teacher expects of the best.
+    A teacher learns from the examined designs and foretells what would be measured of draws from
+    the prior, with its doubt; the adapter learns from the teacher, so that few results reach far.
+    Then it is drawn from where it aims, the teacher judges these draws, and it learns from them
+    too: what is rare in the prior becomes well known (as in the cross-entropy method, Rubinstein
+    1999). Since the doubt is learnt with the rest, draws for a wanted value are from wherever that
+    value may be found, not from the one place where it is expected.
+
+    Args:
+        generator: The parent.
+        known: What was examined.
+        recipe: What is wanted.
+        learn: Trains a module on the batches of a function; each training has its name.
 
     Returns:
-        The same adapter with several aims, the boldest first, for whoever checks what each keeps;
-        and what to say of the teacher.
+        The same adapter with several aims, those that promise most first, for whoever checks what
+        each keeps; and what to say of the teacher.
 
     Raises:
-        FineTuneError: Too few designs have all the metrics.
+        FineTuneError: Too few designs have all the metrics, or the generator has no learnt prior.
     """
+    prior = generator.without_adapter().learnt_prior
+    if prior is None:
+        raise FineTuneError(
+            f"this version of {generator.name} has no learnt prior, which an adapter would lead "
+            "(matloop generators fit-prior makes one; the other methods need none)"
+        )
     metrics = tuple(known.values)
     table = np.stack([known.values[m] for m in metrics], 1)
     rows = np.flatnonzero(np.isfinite(table).all(1) & ~known.failed)
@@ -91,82 +112,134 @@ def adapt(
     scale = np.where(scale > 0, scale, 1.0)
     y = (table[rows] - mean) / scale
     base = generator.without_adapter()
-    posterior, spread = _posterior(base, known, rows)
-    source = torch.Generator().manual_seed(recipe.seed)
-    dreamt, of_dreamt = _dream(generator, source)
     of_seen = _inputs(base, [known.designs[i] for i in rows])
-    expected, around, r2 = [], [], []
-    best = np.argsort(-known.reward[rows], kind="stable")[:_MOST]
-    for column in y.T:
-        r2.append(_r2(of_seen, column, base.dim, recipe.seed))
-        teacher = Teacher(of_seen[best], column[best], base.dim, recipe.seed)
-        expected.append(teacher(of_dreamt))
-        around.append(teacher(of_seen))
-    labels, labels_seen = (
-        torch.tensor(np.stack(x, 1), dtype=torch.float32) for x in (expected, around)
-    )
+    best = np.argsort(-known.reward[rows], kind="stable")[:MOST]
+    teachers = [Teacher(of_seen[best], column[best], base.dim, recipe.seed) for column in y.T]
+    known_by = [r2(of_seen, column, base.dim, recipe.seed) for column in y.T]
+
+    def draws(prior: FittedPrior, n: int, temperature: float | None = None) -> _Draws:
+        """Of the whole of a prior, unless a temperature says otherwise."""
+        z, designs = _valid(base, prior.draw(n, source, temperature=temperature or 1.0))
+        if not designs:
+            nothing = torch.zeros(0, len(teachers))
+            return _Draws(z, nothing, nothing, n)
+        x = _inputs(base, designs)
+        said = np.stack([np.stack(teach(x), 1) for teach in teachers], 1)  # n x p x 2
+        y, spread = torch.tensor(said, dtype=torch.float32).unbind(-1)
+        return _Draws(z, y, spread, n)
+
+    source = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)  # of the first weights
-    own = _own(base, dreamt)
-    adapter = LatentAdapter(base.dim, len(metrics), own.shape[1])
+    card = {**generator.card, **prior.card}
+    module = make(card, metrics).to(base.device)
+    fitted = FittedAdapter(module, metrics, mean, scale, {})
     former = generator.adapter
     if former is not None and former.metrics == metrics:
-        adapter.layers.load_state_dict(former.module.layers.state_dict())
-    _fit_head(adapter, dreamt, own, labels, source)
-    adapter.head.requires_grad_(False)
+        module.load_state_dict(former.module.state_dict())
+    module.head.requires_grad_(False)
+    dreams = draws(prior, _DREAMT)
+    if len(dreams.z) < _DREAMT // 20:
+        raise FineTuneError(f"of {_DREAMT} draws of {base.name} only {len(dreams.z)} are valid")
+    plain = dreams
+    seen = _Seen.of(base, known, rows, torch.tensor(y, dtype=torch.float32))
+    for round_ in range(_ROUNDS):
+        if round_:
+            aim = _aims(fitted, dreams, recipe, source)[0]
+            dreams += draws(replace(prior, adapter=fitted.aimed(aim, 1.0)), _AIMED)
+        learn(Bent(prior, module), _batches(prior, seen, dreams, recipe), f"round-{round_}")
+        module.to(base.device).eval()
+    module.head.requires_grad_(True)
+    _fit_head(module, dreams, _own(base, dreams.z), recipe.seed)
+    ranked = []
+    for aim in _aims(fitted, dreams, recipe, source):
+        for guidance in _GUIDANCE:
+            one = fitted.aimed(aim, guidance)
+            tried = draws(replace(prior, adapter=one), _TRIED, prior.temperature)
+            ranked.append((_promise(fitted, plain, tried, recipe, source), one))
+    ranked.sort(key=lambda pair: -pair[0])
+    return [one for _, one in ranked], {
+        "teacher_r2": dict(zip(metrics, known_by, strict=True)),
+        "promises": [round(share, 3) for share, _ in ranked],
+    }
 
-    def draw(source: torch.Generator) -> dict[str, Tensor]:
-        assert recipe.batch is not None
-        near = round(_SEEN * recipe.batch)
-        at = torch.randint(len(posterior), (near,), generator=source)
-        z = posterior[at] + spread[at] * torch.randn(near, base.dim, generator=source)
-        of = torch.randint(len(dreamt), (recipe.batch - near,), generator=source)
-        return {"z": torch.cat([z, dreamt[of]]), "y": torch.cat([labels_seen[at], labels[of]])}
 
-    learn(Flow(adapter), draw)
-    fitted = []
-    for aim in _wanted(metrics, labels.numpy(), labels_seen.numpy(), mean, scale, recipe):
-        told = {
-            "metrics": list(metrics), "mean": mean.tolist(), "scale": scale.tolist(),
-            "aim": dict(zip(metrics, aim.tolist(), strict=True)), "width": adapter.width,
-        }  # fmt: skip
-        fitted.append(FittedAdapter.of(adapter.cpu(), told))
-    return fitted, {"teacher_r2": dict(zip(metrics, r2, strict=True))}
+@dataclass(frozen=True)
+class _Seen:
+    """Examined designs.
 
-
-def _wanted(
-    metrics: tuple[str, ...],
-    dreamt: Array,
-    seen: Array,
-    mean: Array,
-    scale: Array,
-    recipe: Recipe,
-) -> list[Array]:
-    """What the prior may aim at, in the metrics' units, boldest first.
-
-    That is what the teacher expects of the best of the examined designs, and of shares of draws.
+    Attributes:
+        mean: Of the latent vectors, `n x d`.
+        spread: Their standard deviations, `n x d`.
+        values: Standardised properties as they were measured, `n x p`.
     """
-    values = np.concatenate([dreamt, seen]) * scale + mean
-    n = len(values)
-    said = Examined(range(n), dict(zip(metrics, values.T, strict=True)), np.zeros(n, dtype=bool))
-    worth = rewards(said, recipe.aims)
-    groups = [(len(dreamt), _TOP[0] * 4), *((0, top) for top in _TOP)]
+
+    mean: Tensor
+    spread: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, base: CrystalGenerator, known: Known, rows: np.ndarray, values: Tensor) -> _Seen:
+        tokens = known.tokens[torch.as_tensor(rows)].to(base.device)
+        with torch.no_grad():
+            mean, log_variance = base.network.encode(tokens)
+        return cls(mean.float().cpu(), (0.5 * log_variance).exp().float().cpu(), values)
+
+
+def _batches(
+    prior: FittedPrior, seen: _Seen, pool: _Draws, recipe: Recipe
+) -> Callable[[torch.Generator], dict[str, Tensor]]:
+    """Batches for `Bent`: examined designs, and draws with what might be measured of them."""
+    belongs = prior.belongs(torch.cat([seen.mean, pool.z]))
+    assert recipe.batch is not None
+    size, (n, dim) = recipe.batch, seen.mean.shape
+    near = min(round(_SEEN * size), _AGAIN * n)
+
+    def batch(source: torch.Generator) -> dict[str, Tensor]:
+        at = torch.randint(n, (near,), generator=source)
+        of = torch.randint(len(pool.z), (size - near,), generator=source)
+        blur = torch.randn(near, dim, generator=source)
+        chances = belongs[torch.cat([at, n + of])]
+        return {
+            "z": torch.cat([seen.mean[at] + seen.spread[at] * blur, pool.z[of]]),
+            "y": torch.cat([seen.values[at], pool[of].measured(source)]),
+            "which": torch.multinomial(chances, 1, generator=source)[:, 0],
+            "noise": torch.randn(size, dim, generator=source),
+            "t": torch.sigmoid(torch.randn(size, generator=source)),
+        }
+
+    return batch
+
+
+def _aims(
+    fitted: FittedAdapter, pool: _Draws, recipe: Recipe, source: torch.Generator
+) -> list[dict[str, float]]:
+    """What may be aimed at, in the metrics' units, boldest first.
+
+    That is what would be measured of the best draws, for several shares of them.
+    """
+    values = fitted.in_units(pool.measured(source))
+    order = np.argsort(-_worth(fitted, values, recipe), kind="stable")
+    best = [values[order[: max(3, round(top * len(order)))]].mean(0) for top in _TOP]
+    return [dict(zip(fitted.metrics, aim.tolist(), strict=True)) for aim in best]
+
+
+def _promise(
+    fitted: FittedAdapter, plain: _Draws, tried: _Draws, recipe: Recipe, source: torch.Generator
+) -> float:
+    """Share of draws that would be as good as the best `_RARE` of the untouched prior's."""
     found = []
-    for start, top in groups:
-        part = slice(start, None) if start else slice(0, len(dreamt))
-        order = np.argsort(-worth[part], kind="stable")[: max(3, round(top * len(worth[part])))]
-        found.append((float(worth[part][order].mean()), values[part][order].mean(0)))
-    return [aim for _, aim in sorted(found, key=lambda one: -one[0])]
+    for _ in range(_GUESSES):
+        measured = torch.cat([plain.measured(source), tried.measured(source)])
+        worth = _worth(fitted, fitted.in_units(measured), recipe)
+        bar = np.quantile(worth[: len(plain.z)], 1 - _RARE)
+        found.append(float((worth[len(plain.z) :] >= bar).sum()) / tried.of)
+    return float(np.mean(found))
 
 
-@torch.no_grad()
-def _posterior(
-    generator: CrystalGenerator, known: Known, rows: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations, `n x d`, of the latent vectors of designs."""
-    at = torch.as_tensor(rows)
-    tokens = known.tokens[at].to(generator.device)
-    mean, log_variance = generator.network.encode(tokens)
-    return mean.float().cpu(), (0.5 * log_variance).exp().float().cpu()
+def _worth(fitted: FittedAdapter, values: Array, recipe: Recipe) -> Array:
+    """What designs of such values, `n x p` in the metrics' units, are worth beside each other."""
+    n, table = len(values), dict(zip(fitted.metrics, values.T, strict=True))
+    return rewards(Examined(range(n), table, np.zeros(n, dtype=bool)), recipe.aims)
 
 
 @torch.no_grad()
@@ -174,19 +247,11 @@ def _own(generator: CrystalGenerator, z: Tensor) -> Tensor:
     """What the network's own heads say of latent vectors, `n x b`."""
     if not generator.network.properties:
         return torch.zeros(len(z), 0)
-    return generator.network.predict(z.to(generator.device)).float().cpu()
+    return generator.network.predict(z.to(generator.device, torch.float32)).float().cpu()
 
 
-def _dream(generator: CrystalGenerator, source: torch.Generator) -> tuple[Tensor, Array]:
-    """Latent draws that decode to a design, `n x d`, and what the teacher sees of these.
-
-    Where there is an adapter already, half of them are from where it aims: what is rare in the
-    prior is to be known well.
-    """
-    base = generator.without_adapter()
-    z = torch.randn(_DREAMT, base.dim, generator=source)
-    if generator.adapter is not None:
-        z[::2] = generator.adapter.from_prior(z[::2]).float()
+def _valid(base: CrystalGenerator, z: Tensor) -> tuple[Tensor, list[Any]]:
+    """Those of latent vectors `n x d` that decode to a design, and the designs."""
     kept, designs = [], []
     for i, design in enumerate(base.decode(z)):
         if design is None:
@@ -197,9 +262,7 @@ def _dream(generator: CrystalGenerator, source: torch.Generator) -> tuple[Tensor
             continue  # its symmetry is not as it was decoded
         kept.append(i)
         designs.append(design)
-    if len(kept) < _DREAMT // 20:
-        raise FineTuneError(f"of {_DREAMT} draws of {base.name} only {len(kept)} are valid")
-    return z[kept], _inputs(base, designs)
+    return z[kept].float(), designs
 
 
 def _inputs(base: CrystalGenerator, designs: Sequence[Any]) -> Array:
@@ -207,25 +270,14 @@ def _inputs(base: CrystalGenerator, designs: Sequence[Any]) -> Array:
     return np.asarray(torch.cat([base.encode(designs), base.features(designs)], 1).numpy())
 
 
-def _r2(x: Array, y: Array, latent: int, seed: int) -> float | None:
-    """R2 of a teacher on designs that it did not see; None where they are too few to tell."""
-    order = np.random.default_rng(seed).permutation(len(y))[:_MOST]
-    checked = round(_CHECKED * len(order))
-    judge, teach = order[:checked], order[checked:]
-    if checked < 5 or not y[judge].std():
-        return None
-    said = Teacher(x[teach], y[teach], latent, seed)(x[judge])
-    return round(float(1 - ((said - y[judge]) ** 2).mean() / y[judge].var()), 3)
-
-
-def _fit_head(
-    adapter: LatentAdapter, z: Tensor, own: Tensor, labels: Tensor, source: torch.Generator
-) -> None:
-    """Have the head repeat what the teacher says of draws."""
+def _fit_head(adapter: PriorAdapter, draws: _Draws, own: Tensor, seed: int) -> None:
+    """Have the head repeat what the teachers say of draws; `own` is the base's heads', `n x b`."""
+    source, device = torch.Generator().manual_seed(seed), next(adapter.parameters()).device
+    z, y, own = (x.to(device) for x in (draws.z, draws.y, own))
     optimizer = torch.optim.AdamW(adapter.head.parameters(), _HEAD_RATE, weight_decay=1e-3)
     for _ in range(_HEAD_STEPS):
         at = torch.randint(len(z), (512,), generator=source)
-        loss = ((adapter.predict(z[at], own[at]) - labels[at]) ** 2).mean()
+        loss = ((adapter.predict(z[at], own[at]) - y[at]) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from generators.crystals.network import CrystalNetwork
+from generators.crystals.prior import CHOICE, FittedPrior
 from generators.crystals.tokens import NO_POSITION, Tokens
+from generators.fine_tuning.adapter import PriorAdapter
 
 
 @dataclass(frozen=True)
@@ -122,18 +125,41 @@ def batches(
     }
 
 
-class Flow(nn.Module):
-    """What training a `LatentAdapter` minimises: surprise at latent vectors that have a property.
+class Bent(nn.Module):
+    """What training an adapter minimises: the loss of the learnt prior, its flow left as it is.
+
+    The squared error of the velocity at points on straight ways from a component to latent vectors
+    that have a property (flow matching: Lipman et al., ICLR 2023), and the surprise at the choice
+    of the component.
 
     Args:
+        prior: The learnt prior.
         adapter: What is trained.
     """
 
-    def __init__(self, adapter: nn.Module) -> None:
+    def __init__(self, prior: FittedPrior, adapter: PriorAdapter) -> None:
         super().__init__()
         self.adapter = adapter
+        # neither trained nor kept
+        self._frozen = (replace(prior, module=copy.deepcopy(prior.module).requires_grad_(False)),)
 
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """The mean surprise a dimension, of `n x d` latent vectors with properties `n x p`."""
-        surprise: Tensor = self.adapter.surprise(z, y)  # type: ignore[operator]
-        return surprise.mean() / z.shape[1]
+    def forward(self, z: Tensor, y: Tensor, which: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The mean loss of latent vectors `n x d` that have standardised properties `n x p`.
+
+        Args:
+            z: The latent vectors.
+            y: The properties; NaN: any.
+            which: Components that they belong to, `n`.
+            noise: `n x d`, standard normal.
+            t: Times in [0, 1], `n`.
+        """
+        (prior,) = self._frozen
+        flow, adapter = prior.module.to(z.device), self.adapter
+        anything = prior.anything()
+        read = adapter.condition(y)
+        begin = flow.source(which, noise)
+        at = t[:, None] * z + (1 - t[:, None]) * begin
+        said = flow(at, t, which, anything, lambda layer, h: adapter.bend(layer, h, read))
+        odds = flow.odds(anything) + adapter.choose(read)
+        loss: Tensor = ((said - (z - begin)) ** 2).mean()
+        return loss + CHOICE * nn.functional.cross_entropy(odds, which)

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from generators.crystals.tokens import Tokens, tokenize
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal
 from generators.fine_tuning import guard
-from generators.fine_tuning.adapter import FittedAdapter
 from generators.fine_tuning.adapting import adapt
 from generators.fine_tuning.loop import make_fabric, train
 from generators.fine_tuning.objective import Elbo, Lesson, batches
@@ -99,28 +98,33 @@ def fine_tune(
     fabric = make_fabric(runtime)
     again = None if recipe.method == "adapter" else replay(generator, recipe)
 
-    def learn(module: torch.nn.Module, draw: Any) -> None:
+    def learn(module: torch.nn.Module, draw: Any, name: str = "") -> None:
         assert recipe.steps is not None
         assert recipe.learning_rate is not None
+        place = None if folder is None else folder / name
+        if place is not None:
+            place.mkdir(exist_ok=True)
         train(
-            module, recipe.steps, recipe.learning_rate, draw, fabric, recipe.seed, folder,
+            module, recipe.steps, recipe.learning_rate, draw, fabric, recipe.seed, place,
             runtime.seconds_between_checkpoints, on_step,
         )  # fmt: skip
 
     network = copy.deepcopy(generator.network)
-    adapters: list[FittedAdapter | None] = [generator.adapter]
+    prior = generator.without_adapter().learnt_prior
+    priors = [prior]
     learnt: dict[str, Any] = {}
     lots: list[tuple[Tokens, torch.Tensor, float]] = []
     if recipe.method == "adapter":
         fitted, learnt = adapt(generator, known, recipe, learn)
-        adapters = list(fitted)
+        assert prior is not None
+        priors = [replace(prior, adapter=one) for one in fitted]
     else:
         lots = _train_network(generator, network, known, again, recipe, learn)
     if not fabric.is_global_zero:
         raise SystemExit(0)
-    prior = generator.learnt_prior
     if prior is not None and lots:
-        prior = follow(prior, network.eval(), lots, generator.card["recipe"]["prior"], recipe.seed)
+        plan = generator.card["recipe"]["prior"]
+        priors = [follow(prior, network.eval(), lots, plan, recipe.seed)]
     minutes = (time.monotonic() - started) / 60
     trained = Trained(
         network.cpu().eval(), generator.volumes, np.asarray(generator.card["property_mean"]),
@@ -150,34 +154,33 @@ def fine_tune(
         "guard": held,
         "fine_tuning": told,
     }
-    return _keep(trained, card, adapters, prior, recipe, before, out)
+    return _keep(trained, card, priors, recipe, before, out)
 
 
 def _keep(
     trained: Trained,
     card: dict[str, Any],
-    adapters: list[FittedAdapter | None],
-    prior: FittedPrior | None,
+    priors: list[FittedPrior | None],
     recipe: Recipe,
     before: dict[str, float],
     out: Path,
 ) -> CrystalGenerator:
     """Measure what would be written, half precision and all; write the first that will do."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    for adapter in adapters:
+    for prior in priors:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tuned.") as place:
             draft = Path(place) / out.name
-            CrystalGenerator.save(trained, card, draft, adapter, prior)
+            CrystalGenerator.save(trained, card, draft, prior)
             after = guard.figures(CrystalGenerator.load(draft), card["guard"])
         try:
             guard.check(card["guard"]["first"], before, after, recipe.floor)
             break
         except Collapsed:
-            if adapter is adapters[-1]:
+            if prior is priors[-1]:
                 raise
     card["fine_tuning"]["after"] = after
     card["metrics"] = {"fine_tuning": {"before": before, "after": after}}
-    CrystalGenerator.save(trained, card, out, adapter, prior)
+    CrystalGenerator.save(trained, card, out, prior)
     return CrystalGenerator.load(out)
 
 

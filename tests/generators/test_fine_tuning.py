@@ -17,6 +17,7 @@ from pymatgen.core import Structure
 
 from generators import load_generator
 from generators.crystals.generator import CrystalGenerator
+from generators.crystals.prior import FittedPrior
 from generators.fine_tuning import (
     METHODS,
     Aim,
@@ -29,7 +30,7 @@ from generators.fine_tuning import (
     adapting,
 )
 from generators.fine_tuning import guard as guards
-from generators.fine_tuning.adapter import LatentAdapter
+from generators.fine_tuning.adapter import FittedAdapter, make
 from generators.fine_tuning.loop import CHECKPOINT, make_fabric, train
 from generators.fine_tuning.process import read_job, run_job, start_job, write_job
 from generators.fine_tuning.results import read_results
@@ -61,6 +62,8 @@ def small_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guards, "HELD_OUT", 20)
     monkeypatch.setattr(guards, "DRAWS", 60)
     monkeypatch.setattr(adapting, "_DREAMT", 300)
+    monkeypatch.setattr(adapting, "_AIMED", 100)
+    monkeypatch.setattr(adapting, "_TRIED", 40)
 
 
 def quick(method: str, **other: object) -> Recipe:
@@ -169,7 +172,7 @@ def test_adapter_moves_the_prior_and_can_be_asked(
 
     usual = density(parent.sample(60, seed=7))
     assert density(new.sample(60, seed=7)) > usual + 1
-    assert density(new.sample(60, seed=7, conditions={"density": 3.0})) < usual
+    assert density(new.sample(60, seed=7, conditions={"properties": {"density": 3.0}})) < usual
     with pytest.raises(ValueError, match="no conditions called"):
         new.sample(1, conditions={"hardness": 1.0})
     # what is a design's latent vector decodes to the design, as with the parent
@@ -185,24 +188,37 @@ def test_adapter_moves_the_prior_and_can_be_asked(
     assert set(new.predict(known)) == {*parent.predict(known), "density"}
 
 
-@given(st.integers(0, 1000))
-def test_a_new_adapter_is_the_identity_and_any_can_be_inverted(seed: int) -> None:
-    torch.manual_seed(seed)
-    adapter = LatentAdapter(6, 2, 1)
-    z, y = torch.randn(5, 6), torch.randn(5, 2)
-    assert torch.equal(adapter(z, y), z)
-    for layer in adapter.layers:
-        torch.nn.init.normal_(layer.mixin.weight, std=0.2)  # type: ignore[union-attr, arg-type]
-    moved = adapter(z, y)
-    assert not torch.allclose(moved, z)
-    again, volume = adapter.inverse(moved, y)
-    assert torch.allclose(again, z, atol=1e-4)
-    whole = torch.autograd.functional.jacobian(
-        lambda v: adapter.inverse(v[None], y[:1])[0][0], moved[0]
+def test_an_adapter_begins_as_the_base_and_asked_for_nothing_stays_it(
+    parent: CrystalGenerator,
+) -> None:
+    prior = parent.learnt_prior
+    assert prior is not None
+    torch.manual_seed(0)
+    module = make(parent.card, ["a", "b"])
+    adapter = FittedAdapter(
+        module, ("a", "b"), np.zeros(2), np.ones(2), {"a": 1.0, "b": -2.0}, guidance=3.0
     )
-    assert torch.allclose(torch.linalg.slogdet(whole)[1], volume[0], atol=1e-3)
-    nothing = torch.full_like(y, torch.nan)
-    assert torch.equal(adapter(z, nothing), z)  # no property: the base, exactly
+    led = replace(prior, adapter=adapter)
+
+    def drawn(prior: FittedPrior, **asked: float) -> torch.Tensor:
+        return prior.draw(20, torch.Generator().manual_seed(1), aim=asked or None)
+
+    base = drawn(prior)
+    assert torch.allclose(drawn(led), base, atol=1e-4)
+    for mixin in (*module.mixins, module.choose):
+        torch.nn.init.normal_(mixin.weight, std=0.2)  # type: ignore[arg-type]
+    assert not torch.allclose(drawn(led), base, atol=0.1)
+    assert not torch.allclose(drawn(led, a=1.0), drawn(led), atol=0.1)
+    nothing = replace(prior, adapter=adapter.aimed({}, 3.0))
+    assert torch.allclose(drawn(nothing), base, atol=1e-4)
+
+
+def test_without_a_learnt_prior_there_is_nothing_for_an_adapter_to_lead(
+    parent: CrystalGenerator, examined: Examined, tmp_path: Path
+) -> None:
+    bare = CrystalGenerator(parent.network, parent.card, parent.version)
+    with pytest.raises(FineTuneError, match="fit-prior makes one"):
+        bare.fine_tune(examined, quick("adapter"), tmp_path / "no.safetensors")
 
 
 def test_collapse_is_not_shipped(

@@ -23,12 +23,7 @@ REACHES = (0.5, 1.0, 2.0, 4.0)  # lengths of the steps that `climb` tries
 
 
 def head_of(generator: Generator, name: str) -> int | None:
-    """Which of a generator's differentiable heads has this name; None where there is none.
-
-    An adapter bends the latent space that the heads read: then there is none.
-    """
-    if getattr(generator, "adapter", None) is not None:
-        return None
+    """Which of a generator's differentiable heads has this name; None where there is none."""
     heads = getattr(getattr(generator, "network", None), "properties", ())
     return list(heads).index(name) if name in heads else None
 
