@@ -13,7 +13,6 @@ from campaigns.spec_evaluators import POTENTIAL_METRICS as POTENTIAL_METRICS
 from campaigns.spec_evaluators import (
     Command,
     Dft,
-    Jobflow,
     Lab,
     Metrics,
     Potential,
@@ -24,14 +23,15 @@ from campaigns.spec_evaluators import (
     config_of,
 )
 from campaigns.spec_models import Part, fault
+from campaigns.spec_workflows import Aiida, Jobflow
 
-_NOW = ("potential", "dft", "command", "table", "python", "jobflow", "lab")
+_NOW = ("potential", "dft", "command", "table", "python", "jobflow", "aiida", "lab")
 
-One = Potential | Dft | Command | Table | Python | Jobflow | Lab
+One = Potential | Dft | Command | Table | Python | Jobflow | Aiida | Lab
 
 
 def _check(value: Any) -> Any:
-    """Say what an evaluator is, before pydantic says which of seven models it is not."""
+    """Say what an evaluator is, before pydantic says which of eight models it is not."""
     if not isinstance(value, dict):
         return value
     name = value.get("with")
@@ -55,6 +55,7 @@ _AnyOne = Annotated[
     | Annotated[Table, Tag("Table")]
     | Annotated[Python, Tag("Python")]
     | Annotated[Jobflow, Tag("Jobflow")]
+    | Annotated[Aiida, Tag("Aiida")]
     | Annotated[Lab, Tag("Lab")],
     Discriminator(_kind),
     BeforeValidator(_check),
@@ -111,6 +112,7 @@ Evaluate = Annotated[
     | Annotated[Table, Tag("Table")]
     | Annotated[Python, Tag("Python")]
     | Annotated[Jobflow, Tag("Jobflow")]
+    | Annotated[Aiida, Tag("Aiida")]
     | Annotated[Lab, Tag("Lab")]
     | Annotated[Each, Tag("Each")],
     Discriminator(_kind),

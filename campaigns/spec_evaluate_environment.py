@@ -12,24 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns.errors import did_you_mean, quoted
 from campaigns.spec_axes import ChoiceAxis, CompositionAxis, LatentAxis, PoolAxis
+from campaigns.spec_code_environment import (
+    Loc,
+    check_function,
+    check_workflow,
+    complaint,
+    exists,
+)
 from campaigns.spec_evaluate import evaluators
 from campaigns.spec_evaluators import (
     Command,
     Crystal,
     Dft,
-    Jobflow,
     Potential,
     Python,
     Squeezed,
     Table,
 )
+from campaigns.spec_workflows import Workflow
 
 if TYPE_CHECKING:
     from campaigns.spec_checks import Complaint, Draft
 
 _CHGNET = ("chgnet", "chgnet:0.3.0", "chgnet:r2scan")
 _SEVENNET = ("sevennet", "sevennet:0", "sevennet:0-22May2024", "sevennet:l3i5")
-Loc = tuple[str | int, ...]
 
 
 def evaluate_with_absolute(data: Any, absolute: Callable[[Any], Any], folder: Path) -> Any:
@@ -57,10 +63,9 @@ def evaluate_with_absolute(data: Any, absolute: Callable[[Any], Any], folder: Pa
         data["command"] = [absolute(word) for word in data["command"]]
     if isinstance(data.get("inputs"), dict):
         data["inputs"] = {name: path(template) for name, template in data["inputs"].items()}
-    if isinstance(function := data.get("function"), str):
-        data["function"] = _function_path(function, folder)
-    if isinstance(maker := data.get("maker"), str):
-        data["maker"] = _function_path(maker, folder)
+    for key in ("function", "maker", "process"):
+        if isinstance(data.get(key), str):
+            data[key] = _function_path(data[key], folder)
     calculator = data.get("calculator")
     if isinstance(calculator, dict) and isinstance(calculator.get("import"), str):
         data["calculator"] = {**calculator, "import": _function_path(calculator["import"], folder)}
@@ -78,7 +83,7 @@ def check_evaluators(draft: Draft) -> Iterator[Complaint]:
     """What the evaluators name and is not there."""
     for place, one in evaluators(draft.evaluate):
         loc: Loc = ("evaluate", *place)
-        if isinstance(one, Squeezed | Jobflow) and one.crystal is not None:
+        if isinstance(one, Squeezed | Workflow) and one.crystal is not None:
             yield from _check_crystal(one.crystal, draft, (*loc, "crystal"))
         if isinstance(one, Potential):
             yield from _check_potential(one, loc)
@@ -89,30 +94,9 @@ def check_evaluators(draft: Draft) -> Iterator[Complaint]:
         elif isinstance(one, Table):
             yield from _check_table(one, draft, place, loc)
         elif isinstance(one, Python):
-            yield from _check_function(one.function, (*loc, "function"))
-        elif isinstance(one, Jobflow):
-            yield from _check_maker(one.maker, (*loc, "maker"))
-
-
-def _check_maker(maker: str, loc: Loc) -> Iterator[Complaint]:
-    if importlib.util.find_spec("jobflow") is None:
-        hint = "pip install 'matloop[workflows]'"
-        yield _complaint((*loc[:-1], "with"), "jobflow is not installed", hint)
-        return
-    yield from _check_function(maker, loc)
-
-
-def _complaint(loc: Loc, what: str, hint: str | None = None) -> Complaint:
-    from campaigns.spec_checks import Complaint
-
-    return Complaint(loc, what, hint)
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):
-        return False
+            yield from check_function(one.function, (*loc, "function"))
+        elif isinstance(one, Workflow):
+            yield from check_workflow(one, loc)
 
 
 def _check_crystal(crystal: Crystal, draft: Draft, loc: Loc) -> Iterator[Complaint]:
@@ -124,17 +108,17 @@ def _check_crystal(crystal: Crystal, draft: Draft, loc: Loc) -> Iterator[Complai
     for name in _values(crystal.prototype, draft):
         if name not in PROTOTYPES:
             what = f"{quoted(name)} is no prototype, and no axis"
-            yield _complaint((*loc, "prototype"), what, did_you_mean(name, PROTOTYPES))
+            yield complaint((*loc, "prototype"), what, did_you_mean(name, PROTOTYPES))
         else:
             numbers.add(PROTOTYPES[name][0])
     if numbers and numbers != {len(crystal.elements)}:
         what = f"{len(crystal.elements)} elements, and the prototypes take {sorted(numbers)}"
-        yield _complaint((*loc, "elements"), what, "one element for each kind of place")
+        yield complaint((*loc, "elements"), what, "one element for each kind of place")
     for name in _elements(crystal, draft):
         if name not in SYMBOLS:
             what = f"{quoted(name)} is no element, and no axis"
             known = [*draft.axes, *SYMBOLS]
-            yield _complaint((*loc, "elements"), what, did_you_mean(name, known))
+            yield complaint((*loc, "elements"), what, did_you_mean(name, known))
 
 
 def _values(name: str, draft: Draft) -> list[str]:
@@ -154,19 +138,17 @@ def _check_dft(one: Dft, draft: Draft, loc: Loc) -> Iterator[Complaint]:
         program = (one.command or ("pw.x",))[0]
         if shutil.which(program) is None:
             what = f"there is no program {quoted(program, 200)}"
-            yield _complaint(
-                (*loc, "code"), what, "install Quantum ESPRESSO, or say command: [...]"
-            )
+            yield complaint((*loc, "code"), what, "install Quantum ESPRESSO, or say command: [...]")
         if one.pseudopotentials is None:
             what = "pseudopotentials is missing: the folder of Quantum ESPRESSO's UPF files"
-            yield _complaint(loc, what)
+            yield complaint(loc, what)
         elif not Path(one.pseudopotentials).is_dir():
             what = f"there is no folder {quoted(one.pseudopotentials, 200)}"
-            yield _complaint((*loc, "pseudopotentials"), what)
+            yield complaint((*loc, "pseudopotentials"), what)
     else:
         for key in ("command", "pseudopotentials"):
             if getattr(one, key) is not None:
-                yield _complaint((*loc, key), f"GPAW takes no {key}", "code: espresso does")
+                yield complaint((*loc, key), f"GPAW takes no {key}", "code: espresso does")
         yield from _check_gpaw(one, draft, loc)
     if one.prerelax not in (None, "none"):
         yield from _check_model(str(one.prerelax), (*loc, "prerelax"))
@@ -175,23 +157,23 @@ def _check_dft(one: Dft, draft: Draft, loc: Loc) -> Iterator[Complaint]:
 def _check_gpaw(one: Dft, draft: Draft, loc: Loc) -> Iterator[Complaint]:
     if importlib.util.find_spec("gpaw") is None:
         hint = "pip install 'matloop[dft]'; docs/evaluators.md says what it needs to be built"
-        yield _complaint((*loc, "code"), "GPAW is not installed", hint)
+        yield complaint((*loc, "code"), "GPAW is not installed", hint)
         return
     known = gpaw_elements()
     if not known:
         hint = "pip install gpaw-data, or set GPAW_SETUP_PATH"
-        yield _complaint((*loc, "code"), "GPAW has no PBE data sets here", hint)
+        yield complaint((*loc, "code"), "GPAW has no PBE data sets here", hint)
         return
     if one.crystal is not None:
         for name in dict.fromkeys(_elements(one.crystal, draft)):
             if re.fullmatch("[A-Z][a-z]?", name) and name not in known:
                 what = f"GPAW has no data set of {name}"
-                yield _complaint((*loc, "crystal", "elements"), what, "remove it from the axis")
+                yield complaint((*loc, "crystal", "elements"), what, "remove it from the axis")
     elif draft.screen is not None and draft.screen.elements.include:
         for name in draft.screen.elements.include:
             if name not in known:
                 what = f"GPAW has no data set of {name}"
-                yield _complaint(("screen", "elements", "include"), what, "remove it")
+                yield complaint(("screen", "elements", "include"), what, "remove it")
 
 
 def gpaw_elements() -> frozenset[str]:
@@ -209,20 +191,20 @@ def _check_command(one: Command, loc: Loc) -> Iterator[Complaint]:
 
     program = one.command[0]
     if shutil.which(program) is None:
-        there = _exists(program)
+        there = exists(program)
         what = "may not be executed" if there else "is no program"
         hint = "chmod +x" if there else "a path from the spec's folder, or a name on the PATH"
-        yield _complaint((*loc, "command"), f"{quoted(program, 200)} {what}", hint)
+        yield complaint((*loc, "command"), f"{quoted(program, 200)} {what}", hint)
         return
     for name, template in one.inputs.items():
-        if not _exists(template):
+        if not exists(template):
             what = f"there is no template {quoted(template, 200)}"
-            yield _complaint((*loc, "inputs", name), what)
+            yield complaint((*loc, "inputs", name), what)
             return
     try:
         make_evaluator(one.model_dump(mode="json", include=_COMMAND_KEYS, exclude_none=True))
     except EvaluatorError as error:
-        yield _complaint(loc, error.what, error.hint)
+        yield complaint(loc, error.what, error.hint)
 
 
 _COMMAND_KEYS = {
@@ -236,8 +218,8 @@ def _check_table(one: Table, draft: Draft, place: tuple[str, ...], loc: Loc) -> 
     from loop.evaluators.table import TableEvaluator, has_column
 
     loc = (*loc, "table")
-    if not _exists(one.table):
-        yield _complaint(loc, f"there is no table {quoted(one.table, 200)}")
+    if not exists(one.table):
+        yield complaint(loc, f"there is no table {quoted(one.table, 200)}")
         return
     try:
         units = draft.metric_units
@@ -249,12 +231,12 @@ def _check_table(one: Table, draft: Draft, place: tuple[str, ...], loc: Loc) -> 
                 continue  # a table of its own
             table.at(fidelity)
     except EvaluatorError as error:
-        yield _complaint(loc, error.what, error.hint)
+        yield complaint(loc, error.what, error.hint)
         return
     for name, axis in draft.axes.items():
         if isinstance(axis, LatentAxis):
             what = f"{name} is the latent space of a generator: a table cannot hold its designs"
-            yield _complaint(loc, what, "ranges, choices, compositions and pools can be")
+            yield complaint(loc, what, "ranges, choices, compositions and pools can be")
             continue
         parts = [name]
         if isinstance(axis, CompositionAxis):
@@ -264,47 +246,38 @@ def _check_table(one: Table, draft: Draft, place: tuple[str, ...], loc: Loc) -> 
         for part in parts:
             if not has_column(part, columns):
                 hint = did_you_mean(part, columns)
-                yield _complaint(loc, f"the table has no column {part}", hint)
+                yield complaint(loc, f"the table has no column {part}", hint)
     for metric in units:
         if metric not in columns:
             what = f"the table has no column {metric}"
-            yield _complaint(loc, what, did_you_mean(metric, columns))
-
-
-def _check_function(function: str, loc: Loc) -> Iterator[Complaint]:
-    file, colon, name = function.rpartition(":")
-    if not (file and colon and name.isidentifier()):
-        hint = "module:function, or file.py:function"
-        yield _complaint(loc, f"{quoted(function)} names no function", hint)
-    elif file.endswith(".py") and not _exists(file):
-        yield _complaint(loc, f"there is no file {quoted(file, 200)}")
+            yield complaint(loc, what, did_you_mean(metric, columns))
 
 
 def _check_potential(one: Potential, loc: Loc) -> Iterator[Complaint]:
     if one.calculator is None:
         yield from _check_model(one.model or "chgnet", (*loc, "model"))
     else:
-        yield from _check_function(one.calculator.import_, (*loc, "calculator", "import"))
+        yield from check_function(one.calculator.import_, (*loc, "calculator", "import"))
         if one.model is not None:
-            yield _complaint((*loc, "model"), "there is a calculator already", "remove one of them")
-    if one.entries is not None and not _exists(one.entries):
+            yield complaint((*loc, "model"), "there is a calculator already", "remove one of them")
+    if one.entries is not None and not exists(one.entries):
         what = f"there is no table {quoted(one.entries, 200)}"
-        yield _complaint((*loc, "entries"), what)
+        yield complaint((*loc, "entries"), what)
 
 
 def _check_model(model: str, loc: Loc) -> Iterator[Complaint]:
     from campaigns.spec_environment import is_path
 
     if is_path(model):
-        if not _exists(model):
-            yield _complaint(loc, f"there is no model at {quoted(model, 200)}")
+        if not exists(model):
+            yield complaint(loc, f"there is no model at {quoted(model, 200)}")
     elif model in _SEVENNET:
         if importlib.util.find_spec("sevenn") is None:
-            yield _complaint(loc, "SevenNet is not installed", "pip install 'matloop[sevennet]'")
+            yield complaint(loc, "SevenNet is not installed", "pip install 'matloop[sevennet]'")
     elif model not in _CHGNET and "/" not in model:
         # Any other name may be a model on a hub, except one that is all but one of these.
         hint = did_you_mean(model, (*_CHGNET, *_SEVENNET))
         if model.lower().startswith(("chgnet", "sevennet")) or (
             len(model) < 9 and hint and "mean" in hint
         ):
-            yield _complaint(loc, f"there is no potential {quoted(model)}", hint)
+            yield complaint(loc, f"there is no potential {quoted(model)}", hint)

@@ -254,38 +254,6 @@ class Python(Workers):
         return dict(self.metrics) or None
 
 
-class FlowOutput(Part):
-    """Where one metric stands in a flow's output."""
-
-    pointer: Annotated[Text, Field(examples=["/energy_per_atom"])]
-    """A pointer into it, as JSON."""
-    unit: Unit
-    """The metric's unit there."""
-    sem: Text | None = None
-    """A pointer to its standard error."""
-
-
-class Jobflow(Workers):
-    """A jobflow flow answers: one of atomate2's, or of yours."""
-
-    with_: Annotated[Literal["jobflow"], Field(alias="with")]
-    """The evaluator."""
-    maker: Annotated[
-        Text, Field(min_length=3, examples=["atomate2.forcefields.jobs:ForceFieldRelaxMaker"])
-    ]
-    """`module:Maker`, or `file.py:Maker` beside the spec; `make` is given the crystal."""
-    outputs: Annotated[dict[Name, FlowOutput], Field(min_length=1)]
-    """Where each metric stands in what the flow returns."""
-    arguments: Annotated[dict[str, Any], Field(default_factory=dict)]
-    """What the maker is made with."""
-    crystal: Crystal | None = None
-    """A crystal made of the design's values, where no axis is one."""
-
-    def known_metrics(self) -> Metrics:
-        """The metrics that it returns, with their units."""
-        return {name: output.unit for name, output in self.outputs.items()}
-
-
 class Lab(Part):
     """A person or a laboratory answers: `matloop propose` asks, `matloop ingest` takes answers."""
 

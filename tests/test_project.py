@@ -166,10 +166,11 @@ def test_everything_we_import_is_declared(repository: Path) -> None:
             continue
         at_once = _imports(path, late=False)
         for module in _imports(path) - set(sys.stdlib_module_names) - set(PACKAGES):
-            homes = {_distribution_of(name) for name in provided_by.get(module, [])}
+            of = provided_by.get(module, [{"aiida": "aiida-core"}.get(module, module)])
+            homes = {_distribution_of(name) for name in of}
             needed = module in at_once and path.parent.name != "adapters"
             known = always if needed else always | extras
             # an extra that is not installed here is known by its module's name
-            if not (homes or {_distribution_of(module)}) & known:
+            if not homes & known:
                 stray.setdefault(module, []).append(path.relative_to(repository).as_posix())
     assert stray == {}

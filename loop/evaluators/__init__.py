@@ -33,6 +33,7 @@ _AUTOMATIC = {
     "table": ("loop.evaluators.table", "TableEvaluator"),
     "python": ("loop.evaluators.python", "PythonEvaluator"),
     "jobflow": ("loop.evaluators.jobflow", "JobflowEvaluator"),
+    "aiida": ("loop.evaluators.aiida", "AiidaEvaluator"),
     "each": ("loop.evaluators.each", "EachEvaluator"),
 }
 _BY_PEOPLE = ("lab",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,21 @@ def test_what_validation_finds(read, evaluate: str, said: str) -> None:
         read(evaluate)
 
 
+@pytest.mark.parametrize(
+    ("process", "said"),
+    [
+        ("aiida.workflows:core.arithmetic.multiply_ad", "did you mean.*multiply_add"),
+        ("none.py:chain", "there is no file .*none.py"),
+        ("processes.py", "names no function"),
+    ],
+)
+def test_a_process_of_aiida_in_a_spec(read, process: str, said: str) -> None:
+    output = "outputs: {bulk_modulus: {pointer: /result, unit: GPa}}"
+    said = said if find_spec("aiida") is not None else "aiida is not installed"
+    with pytest.raises(InputErrors, match=f"(?is){said}"):
+        read(f"{{with: aiida, process: '{process}', {output}}}")
+
+
 def test_a_table_lacks_a_column(read, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("lattice,cation,fidelity,y\nrocksalt,Mg,cheap,1\n")
     with pytest.raises(InputErrors, match="no row of the fidelity 'dear'"):
@@ -133,6 +149,7 @@ def test_a_command_in_a_spec(read) -> None:
 def test_what_names_code() -> None:
     code = [
         {"with": "python"}, {"with": "command"}, {"with": "table"}, {"with": "new"}, {},
+        {"with": "jobflow"}, {"with": "aiida"},
         {"with": "potential", "calculator": {"import": "os:system"}},
         {"with": "dft", "code": "espresso", "command": ["rm"]},
         {"with": "each", "each": {"a": {"with": "lab"}, "b": {"with": "python"}}},

@@ -21,7 +21,7 @@ from generators.fine_tuning import Aim, Floor, process
 SPEC = """
 campaign: dense
 space:
-  crystal: {latent: crystals}
+  crystal: {latent: perovskites}
 objectives:
   density: {goal: maximize, unit: g/cm^3}
 constraints: [volume <= 30 angstrom^3]
@@ -39,7 +39,7 @@ def spec(tmp_path: Path) -> Path:
 
 def answered(campaign: Campaign, n: int) -> list[int]:
     """Propose, and answer all but the last, which fails; the numbers of the trials."""
-    generator = load_generator("crystals")
+    generator = load_generator("perovskites")
     new = [t["trial"] for t in campaign.propose(n)]
     readings = []
     for row, index in enumerate(new, 1):
@@ -64,7 +64,7 @@ def told(campaign: Campaign, kind: str) -> list[dict]:
 @pytest.mark.slow
 def test_the_generator_learns_and_the_campaign_goes_on(spec: Path, monkeypatch) -> None:
     db = f"sqlite:///{spec.with_suffix('.db')}"
-    base = load_generator("crystals").version
+    base = load_generator("perovskites").version
     spec.write_text(SPEC % (9, "1 s"))
     campaign = Campaign.create(spec, db)
     answered(campaign, 10)
@@ -100,7 +100,7 @@ def test_the_generator_learns_and_the_campaign_goes_on(spec: Path, monkeypatch) 
     assert event["learned_from"]["failed"] == 2
     assert event["version"] in tuned(event)
     assert new["provenance"]["generators"]["crystal"] == {
-        "name": "crystals", "version": event["version"], "from": base,
+        "name": "perovskites", "version": event["version"], "from": base,
     }  # fmt: skip
     assert [(g["version"], g["parent"]) for g in campaign.generators()] == [
         (base, None), (event["version"], base),
@@ -139,7 +139,7 @@ def test_the_spec_and_the_generators_agree() -> None:
 
 def test_there_must_be_a_generator(tmp_path: Path) -> None:
     path = tmp_path / "no.yaml"
-    path.write_text((SPEC % (20, "10 min")).replace("{latent: crystals}", "{range: [0, 1]}"))
+    path.write_text((SPEC % (20, "10 min")).replace("{latent: perovskites}", "{range: [0, 1]}"))
     with pytest.raises(InputErrors) as caught:
         load_spec(path)
     assert any("no generator to fine-tune" in p.what for p in caught.value.problems)
