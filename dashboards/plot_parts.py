@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from campaigns.errors import UsageError, did_you_mean
-from dashboards.typography import design_name, label
+from dashboards.typography import design_name, label, short
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -81,8 +81,10 @@ def axis_title(told: Table, metric: str) -> str:
     """A metric with its unit, and an arrow for its direction."""
     of = {m["name"]: m["unit"] for m in told["metrics"]}[metric]
     goal = next((o for o in told["objectives"] if o["metric"] == metric), None)
-    arrow = {"maximize": " ↑", "minimize": " ↓"}.get(goal["goal"], " →|") if goal else ""
-    return label(metric, of) + arrow
+    if goal is None:
+        return label(metric, of)
+    arrow = {"maximize": "↑", "minimize": "↓"}.get(goal["goal"])
+    return f"{label(metric, of)} {arrow or '→ ' + short(goal['target'])}"
 
 
 def staircase(
@@ -123,7 +125,7 @@ def colour_title(told: Table, colour: str) -> str:
     of, _, metric = colour.partition(":")
     if metric:
         words = {"predicted": "predicted", "sd": "uncertainty of"}[of]
-        return f"{words} {axis_title(told, metric).rstrip(' ↑↓→|')}"
+        return f"{words} {label(metric, {m['name']: m['unit'] for m in told['metrics']}[metric])}"
     return axis_title(told, colour) if colour in {m["name"] for m in told["metrics"]} else colour
 
 

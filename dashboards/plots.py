@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns.errors import UsageError
 from dashboards import plot_parts as parts
-from dashboards.typography import design_name, label, name, percent, unit
+from dashboards.typography import design_name, label, name, percent, product
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -83,20 +83,29 @@ def plot_progress(of: Campaign | Table, metric: str | None = None) -> Figure:
         metric: An objective; default: the hypervolume where there are several.
 
     Raises:
-        UsageError: There is no such objective.
+        UsageError: There is no such objective, or no result yet.
     """
     told = parts.table_of(of, "curve")
     counts = list(range(1, len(told["trials"]) + 1))
     goals = {o["metric"]: o for o in told["objectives"]}
+    first = next(iter(goals))
     volume = metric in (None, "hypervolume") and told["several"]
     if volume:
         values = told["hypervolume"] or []
-        units = "·".join(unit(o["unit"]) for o in goals.values() if unit(o["unit"]))
+        units = product(o["unit"] for o in goals.values())
         title = f"hypervolume ({units})" if units else "hypervolume"
     else:
-        metric = parts.known_metric(told, metric or next(iter(goals)))
+        metric = parts.known_metric(told, metric or first)
         values = told["best"].get(metric) or []
         title = f"best {parts.axis_title(told, metric)}"
+    if all(v is None for v in values):
+        raise UsageError(
+            "there is no progress to draw yet",
+            where=told["campaign"],
+            why="the engine has not worked out the hypervolume of so many objectives"
+            if volume and len(goals) > 2 and any(v is not None for v in told["best"][first])
+            else "no trial has ended with a result that counts",
+        )
     figure = parts.new_figure("trials ended", title)
     band = told.get("random")
     if band and band["of"] == ("hypervolume" if volume else metric):
@@ -111,13 +120,17 @@ def plot_progress(of: Campaign | Table, metric: str | None = None) -> Figure:
              line={"dash": "dash", "width": 1.2})  # fmt: skip
     texts = [f"after trial {t}" for t in told["trials"]]
     parts.add_trace(
-        figure, "lines", counts[: len(values)], values, "this campaign", "front",
-        line={"shape": "hv", "width": 2.5}, text=texts,
+        figure, "lines+markers" if len(values) == 1 else "lines", counts[: len(values)], values,
+        "this campaign", "front", line={"shape": "hv", "width": 2.5}, text=texts,
         hovertemplate="%{text}: %{y}<extra></extra>",
     )  # fmt: skip
     if not band:
         figure.update_layout(showlegend=False)
-    figure.update_xaxes(rangemode="tozero")
+    target = None if volume else goals[metric]["target"]
+    if target is not None:
+        parts.add_line(figure, "y", target)
+    longest = max(len(values), band["n"] if band else 0)
+    figure.update_xaxes(range=[0, 1.04 * longest], dtick=1 if longest < 8 else None)
     return figure
 
 
@@ -218,7 +231,8 @@ def plot_parity(of: Campaign | Table, metric: str | None = None) -> Figure:
         customdata=record["trials"], showlegend=False,
         hovertemplate="%{text}<br>predicted %{x}<br>measured %{y}<extra></extra>",
     )  # fmt: skip
-    figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    figure.update_xaxes(constrain="domain")
+    figure.update_yaxes(scaleanchor="x", scaleratio=1, constrain="domain")
     return figure
 
 

@@ -23,7 +23,7 @@ from campaigns.errors import MatloopError
 from campaigns.explaining import learnt
 from campaigns.facts import Facts, read_facts
 from campaigns.write_file import write_whole
-from dashboards import charts, provenance, tables, words
+from dashboards import charts, progress, provenance, tables, words
 from dashboards.crystal_picture import colour, gradients
 from dashboards.crystals import SYMPREC
 from dashboards.figures import VIRIDIS_CSS
@@ -162,7 +162,7 @@ def _figures(facts: Facts) -> dict[str, Any]:
     records, maps = track_records(facts), trial_maps(facts)
     latent = any(figure.bar for figure in maps)
     return {
-        "goal_figures": charts.objective_space(facts) + charts.progress(facts),
+        "goal_figures": charts.objective_space(facts) + progress.figures(facts),
         "progress_title": "Trade-offs and progress" if facts.several else "Progress",
         "parity": [
             (figure, words.record_words(record, facts.units[record.metric]))

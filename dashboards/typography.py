@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
@@ -66,6 +67,11 @@ def unit(text: str) -> str:
     )
     named = re.sub(r"[A-Za-z]+", lambda m: _UNITS.get(m[0], m[0]), raised)
     return re.sub(r"\s*\*\s*", "·", named)
+
+
+def product(units: Iterable[str]) -> str:
+    """The unit of a product in print, as of a hypervolume: `GPa·W`; empty without any."""
+    return "·".join(found for of in units if (found := unit(of)))
 
 
 def quantity(value: float | None, of: str, sem: float | None = None) -> str:

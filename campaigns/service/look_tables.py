@@ -92,7 +92,7 @@ def _row(facts: Facts, row: int) -> dict[str, Any]:
 
 def columns(look: Look) -> dict[str, Any]:
     """Every trial, a column for each thing known of it."""
-    facts = look.facts
+    facts, space = look.facts, look.facts.spec.space
     told = [t["provenance"] for t in facts.trials]
     codes: dict[str, list[str]] = {}
     found: dict[str, list[Any]] = {
@@ -123,13 +123,14 @@ def columns(look: Look) -> dict[str, Any]:
     empty = [k for k, column in found.items() if ":" in k and all(v is None for v in column)]
     if found["trial"] == list(range(len(facts))):
         empty.append("trial")
-    if all(isinstance(axis, RangeAxis | ChoiceAxis) for axis in facts.spec.space.values()):
+    if all(isinstance(axis, RangeAxis | ChoiceAxis) for axis in space.values()):
         empty.append("name")
     return {
         **goals(facts),
         "n": len(facts),
         "codes": codes,
         "parameters": names,
+        "units": {n: getattr(space[n.partition(".")[0]], "unit", None) for n in names},
         "columns": {k: v for k, v in found.items() if k not in empty},
     }
 
@@ -252,9 +253,8 @@ def curve(look: Look) -> dict[str, Any]:
         corner, inferred = reference_point(facts.problem, facts.outcomes)
         told["hypervolume_note"] = "; ".join(inferred)
         if len(facts.problem.objectives) == 2:
-            told["hypervolume"] = numbers(
-                hypervolume_trace(facts.problem, facts.outcomes[rows], corner)
-            )
+            trace = hypervolume_trace(facts.problem, facts.outcomes[rows], corner)
+            told["hypervolume"] = numbers(trace)
         else:  # of more objectives the engine works it out
             told["hypervolume"] = computed.get("hypervolume")
     return told
@@ -269,7 +269,6 @@ def model(look: Look) -> dict[str, Any]:
     records = []
     for record in track_records(facts):
         verdict = record.verdict()
-        guess = record.guess_error
         records.append(
             {
                 "metric": record.metric,
@@ -281,7 +280,7 @@ def model(look: Look) -> dict[str, Any]:
                 "predicted": numbers(record.predicted),
                 "sd": numbers(record.sd, 3),
                 "mean_error": number(record.mean_error),
-                "guess_error": number(guess),
+                "guess_error": number(record.guess_error),
                 "covered": {str(level): record.covered(level) for level in LEVELS},
                 "of": len(record),
                 "verdict": verdict,
@@ -289,11 +288,10 @@ def model(look: Look) -> dict[str, Any]:
             }
         )
     at, computed = look.views.get("model", (None, {}))
-    fit = facts.fits[-1] if facts.fits else None
     return {
         **goals(facts),
         "records": records,
-        "fit": fit,
+        "fit": facts.fits[-1] if facts.fits else None,
         "learnt": computed.get("learnt", []),
         "importances": computed.get("importances", {}),
         "notes": computed.get("notes", []),

@@ -26,8 +26,10 @@ pages = APIRouter(include_in_schema=False)
 YEAR = 365 * 86400
 
 _FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><title>matloop</title>
-<meta name="viewport" content="width=device-width"><style>body{font:16px/1.5 sans-serif;margin:3em
-auto;max-width:34em;padding:0 1em}input{font:inherit;width:100%;box-sizing:border-box}</style>
+<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
+<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:3em auto;
+max-width:34em;padding:0 1em}input{width:100%;box-sizing:border-box}
+input,button{font:inherit;padding:.35em .6em}</style>
 <h1>matloop</h1><form method="get" action="/login"><label>Your key<input name="key"
 autocomplete="off" required autofocus placeholder="mlk_..."></label>
 <input type="hidden" name="next" value="NEXT">

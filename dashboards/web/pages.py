@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from dashboards import typography
 from dashboards.web import pages_decide, pages_look, pages_other, shown
 from dashboards.web.rest import Rest, rest
 from dashboards.web.shell import page
@@ -40,6 +41,7 @@ async def overview(request: Request, campaign: str) -> HTMLResponse:
         request, "pages/overview.html.j2", title="Overview", campaign=campaign, screen="overview",
         plotly=True, scripts=("js/overview.js",), told=told, goals=shown.goals(told),
         goal_sentence=shown.goal_sentence(shown.goals(told)), engine=shown.engine(told),
+        volume_unit=typography.product(o["unit"] for o in told["objectives"]),
         state=shown.state(told), events=[e | {"said": sentence(e)} for e in events["events"][::-1]],
         timeline=await _timeline(of, campaign, told), age=shown.age,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from dashboards.pictures import is_shown
 from dashboards.web import crystals, shown
 from dashboards.web.event_words import sentence
 from dashboards.web.rest import Refused, Rest, rest
@@ -103,6 +104,10 @@ async def candidate(request: Request, campaign: str, index: int) -> HTMLResponse
             scene = {"refused": refused.problem}
     cif = crystals.cif_of(trial)
     picture = await asyncio.to_thread(crystals.thumbnail, cif) if cif else None
+    pictures: list[dict[str, Any]] = []
+    if any(is_shown(a["name"], a["media_type"]) for a in trial["artifacts"] or ()):
+        pictures = (await of.get(f"{base}/trials/{index}/pictures"))["pictures"]
+    asked = request.query_params.get("slice", "")
     last = sum(told["counts"].values()) - 1
     return page(
         request, "pages/candidate.html.j2", title=f"Trial {index}", campaign=campaign,
@@ -110,6 +115,7 @@ async def candidate(request: Request, campaign: str, index: int) -> HTMLResponse
         molecules=has_crystal, scripts=("js/candidate.js",), told=told, t=trial, last=last,
         goals=shown.goals(told), why=shown.why(trial), cautions=shown.cautions(trial),
         parameters=shown.parameters(trial, told["parameters"]), scene=scene, picture=picture,
+        pictures=pictures, slice=int(asked) if asked.isdecimal() and len(asked) < 9 else None,
         surprise=shown.surprise, method=shown.method_words(trial["provenance"].get("method")),
         state=_state(trial, told["approve"]) if trial["status"] in ("candidate", "running")
         else trial["status"],

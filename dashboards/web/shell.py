@@ -161,6 +161,7 @@ def environment() -> Environment:
         "space_group": typography.space_group_html,
         "percent": typography.percent,
         "duration": typography.duration,
+        "plural": typography.plural,
         "when": _when,
     }
     return made

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,11 @@ FLAGS = (
     "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync",
 )  # fmt: skip
+AXE = Path(__file__).with_name("vendor") / "axe.min.js"
+FAULTS = """async () => {
+  const told = await axe.run(document, {iframes: false, resultTypes: ["violations"]});
+  return told.violations.map(v => [v.impact, v.id, v.nodes.slice(0, 2).map(n => n.html)]);
+}"""
 HERE = ("http://127.0.0.1", "http://localhost", "data:", "blob:", "about:")
 
 
@@ -131,3 +136,34 @@ def ready(page: Any, seconds: float = 60.0) -> None:
     while page.locator(".plot .loading:visible").count():
         assert time.monotonic() < ends, "a figure is still loading"
         time.sleep(0.1)
+
+
+def faults(page: Any) -> list[Any]:
+    """What axe finds that is serious for who cannot see or point."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    return [v for v in page.evaluate(FAULTS) if v[0] in ("serious", "critical")]
+
+
+def pixels(page: Any, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Where points of the map are on the screen."""
+    page.locator("#map").scroll_into_view_if_needed()
+    found = page.locator("#map").evaluate(
+        """(box, places) => {
+          const {xaxis, yaxis} = box._fullLayout, at = box.getBoundingClientRect();
+          return places.map(([x, y]) => [
+            at.left + xaxis._offset + xaxis.d2p(x), at.top + yaxis._offset + yaxis.d2p(y)]);
+        }""",
+        places,
+    )
+    return [(float(x), float(y)) for x, y in found]
+
+
+def lasso(page: Any, corners: Sequence[tuple[float, float]]) -> None:
+    """Draw a lasso on the map by hand, around corners in pixels."""
+    page.locator('#lasso[aria-pressed="false"]').click()
+    page.wait_for_function("document.querySelector('#map')._fullLayout.dragmode === 'lasso'")
+    page.mouse.move(*corners[0])
+    page.mouse.down()
+    for corner in [*corners[1:], corners[0]]:
+        page.mouse.move(*corner, steps=8)
+    page.mouse.up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.dashboards.browser import ready, window
+from tests.dashboards.browser import lasso, pixels, ready, window
 from tests.dashboards.live import live
 from tests.dashboards.watched_browser import browser
 
@@ -123,10 +124,17 @@ def test_a_lasso_on_the_map_proposes_there_and_excludes(spec: Path, tmp_path: Pa
         base = "/v1/campaigns/alive"
         server.until(base, lambda told: told["counts"]["candidate"] == 3)
         with window(made, server) as (page, heard):
-            page.goto(f"{server.address}/c/alive/map?sel=0&sel=1")
-            ready(page)
+            page.goto(f"{server.address}/c/alive/map")
+            page.locator('#map[data-points="3"]').wait_for()
+            told = server.get(f"{base}/latent")
+            a, b, other = pixels(page, list(zip(told["x"], told["y"], strict=True)))
+            lasso(page, _around(a, b, other))
+            page.locator("#chosen-says", has_text="2 selected").wait_for()
+            assert page.url.endswith("?sel=0&sel=1")
             places = [t["params"] for t in server.get(f"{base}/trials")["trials"][:2]]
-            page.locator("#near").click()
+            with page.expect_request(f"**{base}/proposals") as asked:
+                page.locator("#near").click()
+            assert asked.value.post_data_json == {"near": [0, 1]}
             page.locator(".toast", has_text="Proposed there: trials 3").wait_for()
             new = server.get(f"{base}/trials")["trials"][3:]
             assert new
@@ -147,4 +155,32 @@ def test_a_lasso_on_the_map_proposes_there_and_excludes(spec: Path, tmp_path: Pa
             gone = server.get(f"{base}/trials", status="abandoned")["trials"]
             assert {t["trial"] for t in gone} == {0, 1, *(t["trial"] for t in new)}
             assert server.get(f"{base}/trials/0")["failure"] == "cannot be made there"
+            # and are seen to be: gone from the map, and said on their own page
+            page.locator('#chosen tr[data-trial="0"]').wait_for(state="hidden")
+            page.goto(f"{server.address}/c/alive/trials/0")
+            excluded = page.locator(".notice.error", has_text="Abandoned: cannot be made there")
+            excluded.wait_for()
             heard.nothing()
+
+
+def _around(
+    a: tuple[float, float], b: tuple[float, float], other: tuple[float, float]
+) -> list[tuple[float, float]]:
+    """Corners in pixels around two points; a third lies outside."""
+    (ax, ay), (bx, by) = a, b
+    length = math.hypot(bx - ax, by - ay)
+    ux, uy = (bx - ax) / length, (by - ay) / length
+    share = min(max((other[0] - ax) * ux + (other[1] - ay) * uy, 0.0), length)
+    far = math.hypot(other[0] - ax - share * ux, other[1] - ay - share * uy)
+    pad = min(20.0, 0.5 * far)
+    ahead, aside = (pad * ux, pad * uy), (-pad * uy, pad * ux)
+    corners = [
+        (ax - ahead[0] + aside[0], ay - ahead[1] + aside[1]),
+        (bx + ahead[0] + aside[0], by + ahead[1] + aside[1]),
+        (bx + ahead[0] - aside[0], by + ahead[1] - aside[1]),
+        (ax - ahead[0] - aside[0], ay - ahead[1] - aside[1]),
+    ]
+    # it has to begin within the axes
+    middle = ((ax + bx + other[0]) / 3, (ay + by + other[1]) / 3)
+    first = min(range(4), key=lambda k: math.dist(corners[k], middle))
+    return corners[first:] + corners[:first]

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,14 +14,9 @@ import pytest
 from campaigns.store import Store
 from campaigns.store.models import CampaignRow
 from tests.dashboards import page_campaigns
-from tests.dashboards.browser import CHROMIUM, FLAGS, Server, ready, window
+from tests.dashboards.browser import CHROMIUM, FLAGS, Server, faults, lasso, pixels, ready, window
 
-AXE = Path(__file__).with_name("vendor") / "axe.min.js"
 SCREENS = ("", "/decide", "/front", "/map", "/ingest", "/model", "/elements", "/ax", "/report")
-FAULTS = """async () => {
-  const told = await axe.run(document, {iframes: false, resultTypes: ["violations"]});
-  return told.violations.map(v => [v.impact, v.id, v.nodes.slice(0, 2).map(n => n.html)]);
-}"""
 UGLY = ("no-trials", "one-trial", "all-failed", "one-objective", "four-objectives", "big")
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -84,10 +78,7 @@ def test_screens_are_quiet_and_accessible(browser, server, theme):
         for path in paths:
             page.goto(server.address + path)
             ready(page)
-            page.evaluate(AXE.read_text(encoding="utf-8"))
-            told = page.evaluate(FAULTS)
-            bad = [v for v in told if v[0] in ("serious", "critical")]
-            if bad:
+            if bad := faults(page):
                 found[path] = bad
         assert found == {}
         heard.nothing()
@@ -302,6 +293,33 @@ def test_without_webgl_it_is_said_and_all_else_works(browser, server):
             heard.nothing()
     finally:
         made.close()
+
+
+def test_a_lasso_drawn_by_hand_selects_what_lies_in_it(browser, server):
+    """Of the cloud of 10,000 too; *Propose here* asks for proposals near them."""
+    told = server.get("/v1/campaigns/big/latent")
+    low, high = (-0.1, -0.2), (0.2, 0.1)
+    inside = [
+        trial
+        for trial, x, y in zip(told["trials"], told["x"], told["y"], strict=True)
+        if low[0] < x < high[0] and low[1] < y < high[1]
+    ]
+    with window(browser, server) as (page, heard):
+        page.goto(f"{server.address}/c/big/map")
+        page.locator('#map[data-points="10000"]').wait_for()
+        corners = [low, (high[0], low[1]), high, (low[0], high[1])]
+        lasso(page, pixels(page, corners))
+        page.locator("#near").wait_for()
+        said = page.locator("#chosen-says").inner_text()
+        # what is drawn by hand follows its corners to a pixel or two
+        assert abs(int(said.split()[0].replace(",", "")) - len(inside)) <= 0.06 * len(inside)
+        assert "sel=" in page.url
+        with page.expect_request("**/v1/campaigns/big/proposals") as asked:
+            page.locator("#near").click()
+        near = asked.value.post_data_json["near"]
+        assert len(near) <= 1000
+        assert len(set(near) & set(inside)) >= 0.94 * min(len(inside), 1000)
+        heard.nothing()
 
 
 def test_an_engine_that_died_is_told(browser, server, url):

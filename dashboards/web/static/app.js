@@ -228,13 +228,15 @@ export const formulaText = text => {
   const plain = /^(?:[A-Z][a-z]?\d*(?:\.\d+)?|[()]\d*)+$/.test(head);
   return [plain ? head.replace(/\d/g, d => "₀₁₂₃₄₅₆₇₈₉"[d]) : head, ...tail].join(" ");
 };
+/** So many of something: 1 trial, 10,000 trials. */
+export const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 /** How long ago a time is. */
 export function ago(time) {
   const seconds = (Date.now() - new Date(time).getTime()) / 1000;
   if (!(seconds > -60)) return "";
   for (const [size, word] of [[86400, "day"], [3600, "hour"], [60, "minute"]]) {
     const count = Math.floor(seconds / size);
-    if (count >= 1) return `${count} ${word}${count > 1 ? "s" : ""} ago`;
+    if (count >= 1) return `${plural(count, word)} ago`;
   }
   return "just now";
 }
@@ -366,6 +368,9 @@ document.body.addEventListener("htmx:afterSwap", event => { refreshAges(event.ta
 document.body.addEventListener("htmx:responseError", event => {
   if (event.detail.xhr.status === 401) toLogin();
 });
+// on a telephone the screens are a row: the one that is shown is in view
+const here = $(".screens [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft + (here.offsetWidth - here.parentElement.clientWidth) / 2;
 refreshAges();
 setInterval(refreshAges, 30000);
 followPlots();

@@ -1,4 +1,4 @@
-// The page of one trial: its crystal in 3-D, notes, and keys to the trials beside it.
+// The page of one trial: its crystal in 3-D, slices of its pictures, notes, and keys to the trials beside it.
 
 import {$, all, Problem, getJSON, number, send, state, toast} from "../app.js";
 import {createViewer, show} from "./viewer.js";
@@ -27,8 +27,11 @@ async function crystal(box) {
   };
   const load = async () => {
     const query = new URLSearchParams({of: input("of").value, cell: input("cell").value, times: input("times").value});
+    // the page has the one that is shown at first
+    const inPage = $("#scene"), there = inPage && ["of", "cell", "times"].every(name => state.get(name) === null) && JSON.parse(inPage.textContent);
+    inPage?.remove();
     try {
-      scene = await getJSON(`${box.dataset.src}?${query}`);
+      scene = there || await getJSON(`${box.dataset.src}?${query}`);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       toast(error);
@@ -51,6 +54,16 @@ async function crystal(box) {
 function tell(scene) {
   for (const cell of all("#lattice td")) cell.textContent = number(scene.lattice[cell.dataset.key], "abc".includes(cell.dataset.key) ? 5 : 4);
   $("#sites").textContent = String(scene.sites);
+}
+
+for (const slider of all("[data-slices]")) {
+  slider.addEventListener("input", () => {
+    const figure = slider.closest("figure"), image = $("img", figure);
+    image.src = `${image.src.split("?")[0]}?slice=${slider.value}`;
+    image.alt = image.alt.replace(/\d+$/, slider.value);
+    $("output", figure).value = slider.value;
+    state.set({slice: slider.value});
+  });
 }
 
 $("#note-form")?.addEventListener("submit", async event => {

@@ -1,7 +1,7 @@
 // The front: any two or three metrics against each other, a weighting that picks one of the front,
 // and one selected trial that table and plot share.
 
-import {$, all, css, el, formulaText, hasWebGL, onChange, plot, state} from "../app.js";
+import {$, all, css, el, formulaText, hasWebGL, onChange, plot, plural, state} from "../app.js";
 import {KINDS, axisTitle, cloud, gain, goalOf, loadTable, rangeOf, tip, trialCard, word} from "./table.js";
 
 const campaign = document.body.dataset.campaign;
@@ -22,7 +22,7 @@ function fillAxes() {
     select.dataset.filled = "1";
   }
   if (metrics.length < 2 && !state.get("x")) { form.x.value = "#"; form.y.value = metrics[0]; }
-  form.z.disabled = metrics.length < 3 || !gl;
+  form.z.closest("label").hidden = metrics.length < 3 || !gl;
 }
 
 const value = (metric, row, predicted) => {
@@ -148,10 +148,10 @@ async function draw() {
   cloud(box, behind && {x: behind.map(([, at]) => at[0]), y: behind.map(([, at]) => at[1]), colour: css("--open"), alpha: 0.35});
   box.dataset.points = shown;
   if (first) box.on("plotly_click", event => { const row = event.points[0]?.customdata; if (row !== undefined) select(table.columns.trial[row]); });
-  const parts = [`${shown.toLocaleString("en")} trials.`];
-  if (nowhere) parts.push(`${nowhere.toLocaleString("en")} are not shown: nothing is known of them on these axes.`);
+  const parts = [`${plural(shown, "trial")}.`];
+  if (nowhere) parts.push(`Not shown, as nothing is known of them on these axes: ${nowhere.toLocaleString("en")}.`);
   if (data.some(t => ["open", "failed", "infeasible"].includes(t.meta.kind))) parts.push("Open and failed trials stand where they were foretold.");
-  if (layout.shapes.some(shape => shape.type === "rect")) parts.push("Shaded: what a constraint or a threshold excludes.");
+  if (layout.shapes.some(shape => shape.type === "rect")) parts.push("Shaded: what a constraint, a threshold or a tolerance excludes.");
   if (behind) parts.push("Of so many, pointing finds those that were measured.");
   if (!gl && table.metrics.length > 2) parts.push("This browser draws no 3-D (WebGL is off), so there is no third axis.");
   says.textContent = parts.join(" ");

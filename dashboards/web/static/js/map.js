@@ -1,6 +1,6 @@
 // The map: where trials lie, coloured by what is asked for, selected by a lasso, replayed by rounds.
 
-import {$, Problem, css, el, formulaText, getJSON, number, onChange, plot, proposals, send, state, toast} from "../app.js";
+import {$, Problem, css, el, formulaText, getJSON, number, onChange, plot, plural, proposals, send, state, toast} from "../app.js";
 import {KINDS, axisTitle, cloud, loadTable, viridis, within, word} from "./table.js";
 
 const campaign = document.body.dataset.campaign;
@@ -32,33 +32,38 @@ function figure() {
       if (!part.length) return;
       const now = part.map(i => map.round[i] === round && form.round.value !== form.round.max);
       data.push({
-        type: "scatter", mode: "markers", name: map.kinds[kind] ?? kind, showlegend: !values || !coloured,
+        type: "scatter", mode: "markers", name: map.kinds[kind] ?? kind, showlegend: !values,
         x: part.map(i => map.x[i]), y: part.map(i => map.y[i]), customdata: part.map(i => map.trials[i]),
         text: part.map(i => tip(i, values)), hoverinfo: "text",
         selectedpoints: chosen.size ? part.flatMap((i, at) => chosen.has(map.trials[i]) ? [at] : []) : undefined,
-        unselected: {marker: {opacity: 0.4}},
+        unselected: {marker: {opacity: 0.5}},
         marker: {
           symbol: coloured ? look.symbol.replace("-open", "").replace("-dot", "").replace("x-thin", "x") : look.symbol, size: part.map((_, at) => look.size * (now[at] ? 1.7 : 1)), opacity: 0.9,
           ...(coloured ? {color: part.map(i => values[i]), colorscale: "Viridis", cmin: low, cmax: high, showscale: bar, colorbar: {title: {text: colourTitle(), side: "right"}, thickness: 12, outlinewidth: 0}} : {}),
-          line: {width: coloured ? 0.6 : look.symbol.includes("open") ? 1.6 : 1},
+          line: {width: coloured ? 0.8 : look.symbol.includes("open") ? 1.6 : 1, ...(coloured ? {color: css("--soft")} : {})},
         },
         meta: {colour: coloured ? "ink" : values ? "out" : look.colour, kind, hollow: look.symbol.includes("open") || look.symbol.startsWith("x")},
       });
       if (coloured) bar = false;
     };
+    // coloured by a number, a shape says what became of it
+    if (values && rows.length) data.push({type: "scatter", mode: "markers", name: map.kinds[kind] ?? kind, x: [null], y: [null], marker: {symbol: look.symbol, size: look.size, line: {width: 1.6}}, hoverinfo: "skip", meta: {colour: "out", kind, hollow: look.symbol.includes("open")}});
     traced(rows.filter(i => values && values[i] !== null && values[i] !== undefined), true);
     traced(rows.filter(i => !values || values[i] === null || values[i] === undefined), false);
   }
   const shapes = map.prior ? Object.values(map.prior.radii).map(r => ({type: "circle", xref: "x", yref: "y", x0: map.prior.x - r, x1: map.prior.x + r, y0: map.prior.y - r, y1: map.prior.y + r, layer: "below", line: {width: 1, dash: "dot"}, name: "out"})) : [];
-  const share = at => map.shares ? ` (${Math.round(100 * map.shares[at])} % of the variance)` : "";
+  const share = at => map.shares ? ` (${Math.round(100 * map.shares[at])} %${box.clientWidth > 600 ? " of the variance" : ""})` : "";
   const every = map.prior ? Number(map.prior.radii["90"] ?? 0) : 0;
   const span = (values, middle) => { const low = Math.min(...values, middle - every), high = Math.max(...values, middle + every), pad = 0.06 * (high - low || 1); return [low - pad, high + pad]; };
   if (bar && values && known.length) data.push({type: "scatter", mode: "markers", x: [null], y: [null], showlegend: false, hoverinfo: "skip", marker: {color: [low], colorscale: "Viridis", cmin: low, cmax: high, showscale: true, colorbar: {title: {text: colourTitle(), side: "right"}, thickness: 12, outlinewidth: 0}}});
+  const shown = data.reduce((sum, trace) => sum + trace.x.filter(v => v !== null).length, 0) + (behind?.length ?? 0);
+  const ringed = map.trials.flatMap((t, i) => chosen.has(t) && map.round[i] <= round ? [i] : []);
+  if (ringed.length && ringed.length <= 200) data.push({type: "scatter", mode: "markers", x: ringed.map(i => map.x[i]), y: ringed.map(i => map.y[i]), showlegend: false, hoverinfo: "skip", marker: {symbol: "circle-open", size: 18, line: {width: 2}}, meta: {colour: "ink", kind: "selected", hollow: true}});
   const back = behind && {
     x: behind.map(i => map.x[i]), y: behind.map(i => map.y[i]), alpha: 0.5,
     colour: behind.map(i => chosen.has(map.trials[i]) ? css("--front") : values ? (values[i] === null || values[i] === undefined ? css("--rule") : viridis((values[i] - low) / (high - low || 1))) : css("--open")),
   };
-  return {data, back, shown: data.reduce((sum, trace) => sum + trace.x.filter(v => v !== null).length, 0) + (behind?.length ?? 0), layout: {
+  return {data, back, shown, layout: {
     margin: {l: 60, r: 10, t: 10, b: 50}, hovermode: "closest", uirevision: "map", legend: {orientation: "h", y: 1.02, yanchor: "bottom"}, shapes,
     dragmode: $("#lasso").getAttribute("aria-pressed") === "true" ? "lasso" : "zoom",
     // the axes stay as they are while rounds are replayed
@@ -85,7 +90,7 @@ async function draw() {
     box.on("plotly_deselect", () => choose([]));
     box.on("plotly_click", event => { const index = event.points[0]?.customdata; if (index !== undefined) choose([index]); });
   }
-  const parts = [`${box.dataset.points} trials`];
+  const parts = [plural(shown, "trial")];
   if (map.prior) parts.push("the rings hold 50 and 90 % of the generator's prior");
   if (colours() && !colours().some(v => v !== null)) parts.push("of none is this known yet");
   if (back) parts.push("of so many, pointing finds those that were measured; a lasso finds all");
@@ -128,7 +133,7 @@ function list() {
       el("button", {type: "button", class: "btn", onclick: () => choose([])}, "Select none")),
     el("div", {class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Selected trials"}, el("table", {class: "data", "data-keys": true},
       el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "Trial"), el("th", {scope: "col"}, "Design"), el("th", {scope: "col"}, "What became of it"), el("th", {scope: "col", class: "n"}, "Round"), ...metrics.map(m => el("th", {scope: "col", class: "n"}, axisTitle(map, m))))),
-      el("tbody", {}, ...rows.slice(0, 200).map(([t, i]) => el("tr", {tabindex: "-1", "data-trial": t}, el("td", {}, el("a", {href: `/c/${campaign}/trials/${t}`}, String(t))), el("td", {}, formulaText(map.name[i])), el("td", {}, map.kinds[map.kind[i]] ?? map.kind[i]), el("td", {class: "n"}, String(map.round[i])), ...metrics.map(m => cell(m, i))))))),
+      el("tbody", {}, ...rows.slice(0, 200).map(([t, i]) => el("tr", {tabindex: "-1", "data-trial": t}, el("td", {}, el("a", {href: `/c/${campaign}/trials/${t}`}, String(t))), el("td", {class: "design"}, formulaText(map.name[i])), el("td", {}, map.kinds[map.kind[i]] ?? map.kind[i]), el("td", {class: "n"}, String(map.round[i])), ...metrics.map(m => cell(m, i))))))),
   );
 }
 
@@ -212,6 +217,8 @@ onChange(async () => {
   inPage?.remove();
   const [places, table] = await Promise.all([there ?? getJSON(`/v1/campaigns/${campaign}/latent`), loadTable(campaign)]);
   $("#map-box").hidden = Boolean(places.reason);
+  $("#map-why").hidden = !places.reason;
+  $("#map-why").textContent = `${places.reason.slice(0, 1).toUpperCase()}${places.reason.slice(1)}.`;
   if (places.reason) return;
   map = joined(places, table);
   const last = Math.max(0, ...map.round), atEnd = form.round.value === form.round.max;

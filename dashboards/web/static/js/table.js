@@ -1,16 +1,20 @@
 // The candidates' columns as the service sends them (/candidates.columns), and what pages ask of them.
 
-import {el, formulaText, getJSON, label, number, quantity} from "../app.js";
+import {el, formulaText, getJSON, label, number, quantity, unit} from "../app.js";
 
 /** All trials as columns; those that say nothing are not sent, and made here. */
 export async function loadTable(campaign) {
   const table = await getJSON(`/v1/campaigns/${campaign}/candidates.columns`), columns = table.columns;
   columns.trial ??= Array.from({length: table.n}, (_, row) => row);
-  columns.name ??= columns.trial.map((_, row) => table.parameters.map(name => {
-    const value = columns[`param:${name}`]?.[row];
-    return `${name.replace(/_/g, " ")} ${typeof value === "number" ? number(value) : value ?? ""}`;
-  }).join(", "));
+  table.named = columns.name !== undefined;
+  columns.name ??= columns.trial.map((_, row) => table.parameters.map(name => `${name.replace(/_/g, " ")} ${parameter(table, name, row)}`).join(", "));
   return table;
+}
+
+/** A parameter of a trial, to read: 1480 K. */
+function parameter(table, name, row) {
+  const value = table.columns[`param:${name}`]?.[row];
+  return typeof value === "number" ? `${number(value)} ${unit(table.units[name])}`.trim() : String(value ?? "");
 }
 
 /** What a kind of trial looks like: its colour on the page, its marker, its words. */
@@ -54,11 +58,11 @@ export function trialCard(table, row, campaign) {
       el("td", {class: "n"}, mean === null ? "–" : quantity(mean, "", at("sem", name) ?? undefined)),
       el("td", {class: "n soft"}, before === null ? "–" : quantity(before, "", at("sd", name) ?? undefined)));
   });
-  const parameters = table.parameters.map(name => el("span", {}, el("span", {class: "soft"}, `${name.replace(/[_.]/g, " ")} `), typeof columns[`param:${name}`]?.[row] === "number" ? number(columns[`param:${name}`][row]) : String(columns[`param:${name}`]?.[row] ?? "")));
+  const parameters = table.parameters.map(name => el("span", {}, el("span", {class: "soft"}, `${name.replace(/[_.]/g, " ")} `), parameter(table, name, row)));
   const open = kind === "open";
   return [
     el("h3", {}, el("a", {href: `/c/${campaign}/trials/${index}`}, `Trial ${index}`)),
-    el("p", {}, formulaText(columns.name[row])),
+    table.named ? el("p", {}, formulaText(columns.name[row])) : null,
     el("p", {class: "soft"}, `${table.kinds[kind] ?? kind}, ${word(table, "method", row)}, round ${columns.round[row]}`),
     el("table", {class: "data"}, el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "Metric"), el("th", {scope: "col", class: "n"}, "Found"), el("th", {scope: "col", class: "n"}, "Foretold"))), el("tbody", {}, ...values)),
     parameters.length ? el("p", {class: "params"}, ...parameters) : null,
