@@ -266,9 +266,7 @@ class _Reader:
                 if value.strip().lower() in _NOT_NUMBERS:
                     hint = _NOT_A_NUMBER
                 elif value[:1].isdigit() and any(c.isalpha() for c in value):
-                    hint = (
-                        f"the unit stands in the column's name: {column.name} ({wanted or 'K'})"
-                    )
+                    hint = f"the unit stands in the column's name: {column.name} ({wanted or 'K'})"
                 number = unit_tools.parse_number(value)
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 number = float(value)
