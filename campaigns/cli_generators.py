@@ -113,8 +113,8 @@ def sample(
     """Draw designs from a generator's prior: any, or those that meet conditions.
 
     Composition, elements, symmetry and size are met by everything that is returned; properties are
-    leaned to, and with --where drawn anew until predictors agree. What an adapter follows is
-    asked for as `--conditions '{"density": 3}'`.
+    leaned to, and with --where drawn anew until predictors agree. What an
+    adapter follows is asked for likewise: `--property density=3`.
     """
     out = begin("generators sample", json)
     asked = cli_conditions.conditions_of(

@@ -73,7 +73,7 @@ def adapt(
     generator: CrystalGenerator,
     known: Known,
     recipe: Recipe,
-    learn: Callable[[nn.Module, Any, str], None],
+    learn: Callable[[nn.Module, Any, int, int], None],
 ) -> tuple[list[FittedAdapter], dict[str, Any]]:
     """Fit an adapter to what was measured; the network stays as it is, to the bit.
 
@@ -88,7 +88,7 @@ def adapt(
         generator: The parent.
         known: What was examined.
         recipe: What is wanted.
-        learn: Trains a module on the batches of a function; each training has its name.
+        learn: Trains a module on the batches of a function, as the k-th of n trainings.
 
     Returns:
         The same adapter with several aims, those that promise most first, for whoever checks what
@@ -146,7 +146,7 @@ def adapt(
         if round_:
             aim = _aims(fitted, dreams, recipe, source)[0]
             dreams += draws(replace(prior, adapter=fitted.aimed(aim, 1.0)), _AIMED)
-        learn(Bent(prior, module), _batches(prior, seen, dreams, recipe), f"round-{round_}")
+        learn(Bent(prior, module), _batches(prior, seen, dreams, recipe), round_, _ROUNDS)
         module.to(base.device).eval()
     module.head.requires_grad_(True)
     _fit_head(module, dreams, _own(base, dreams.z), recipe.seed)

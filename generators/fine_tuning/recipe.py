@@ -16,7 +16,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 Goal = Literal["maximize", "minimize", "target", "at_most", "at_least"]
 
 # An adapter is a small network on the latent vector: its steps take milliseconds.
-STEPS = {"weighting": 200, "reward": 200, "full": 200, "adapter": 800}
+STEPS = {"weighting": 200, "reward": 200, "full": 200, "adapter": 2400}
 BATCH = {"weighting": 64, "reward": 64, "full": 64, "adapter": 256}
 LEARNING_RATE = dict.fromkeys(METHODS, 1e-3)
 

@@ -98,15 +98,18 @@ def fine_tune(
     fabric = make_fabric(runtime)
     again = None if recipe.method == "adapter" else replay(generator, recipe)
 
-    def learn(module: torch.nn.Module, draw: Any, name: str = "") -> None:
+    def learn(module: torch.nn.Module, draw: Any, part: int = 0, of: int = 1) -> None:
+        """Train, as one of several trainings that share the steps."""
         assert recipe.steps is not None
         assert recipe.learning_rate is not None
-        place = None if folder is None else folder / name
+        steps, before = -(-recipe.steps // of), part * -(-recipe.steps // of)
+        place = None if folder is None else folder / f"part-{part}"
         if place is not None:
             place.mkdir(exist_ok=True)
         train(
-            module, recipe.steps, recipe.learning_rate, draw, fabric, recipe.seed, place,
-            runtime.seconds_between_checkpoints, on_step,
+            module, steps, recipe.learning_rate, draw, fabric, recipe.seed, place,
+            runtime.seconds_between_checkpoints,
+            None if on_step is None else lambda step, loss: on_step(before + step, loss),
         )  # fmt: skip
 
     network = copy.deepcopy(generator.network)

@@ -28,7 +28,7 @@ constraints: [volume <= 30 angstrom^3]
 evaluate: {with: lab}
 acquisition: evolution
 budget: {trials: 40, batch: 10}
-fine_tune: {every: %d, method: adapter, steps: 150, device: cpu, time_limit: %s, floor: {unique: 0}}
+fine_tune: {every: %d, method: adapter, steps: 300, device: cpu, time_limit: %s, floor: {unique: 0}}
 """
 
 

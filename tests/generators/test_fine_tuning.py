@@ -69,7 +69,7 @@ def small_guard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quick(method: str, **other: object) -> Recipe:
-    steps = 150 if method == "adapter" else 3
+    steps = 300 if method == "adapter" else 3
     asked = {"steps": steps, "replay_rows": 20, "batch": 16, "floor": NO_FLOOR, **other}
     return Recipe(method=method, aims=DENSE, **asked)  # type: ignore[arg-type]
 
