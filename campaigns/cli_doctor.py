@@ -31,7 +31,12 @@ from campaigns.errors import MatloopError
 Verdict = Literal["ok", "broken", "absent"]
 
 # What is imported of a distribution, where it is not its name.
-_MODULES = {"ax-platform": "ax", "ruamel-yaml": "ruamel.yaml", "scikit-learn": "sklearn"}
+_MODULES = {
+    "ax-platform": "ax",
+    "pillow": "PIL",
+    "ruamel-yaml": "ruamel.yaml",
+    "scikit-learn": "sklearn",
+}
 _OPTIONAL = {
     "psycopg": ("psycopg", "lab", "campaigns in PostgreSQL"),
     "gpaw": ("gpaw", "dft", "DFT"),

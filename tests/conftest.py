@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,10 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Begun in the background of a shell, pytest and all that it starts would be deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run: a failure that somebody sees, everybody sees.
 hypothesis.settings.register_profile("matloop", deadline=None, derandomize=True, database=None)
