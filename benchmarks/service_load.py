@@ -25,7 +25,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from service_server import Connection, Server, add, begin, database
+from service_server import Connection, Server, add, another_key, begin, database
 from sqlalchemy import select
 
 from campaigns.store import Store
@@ -84,14 +84,16 @@ async def keep_busy(port: int, key: str, until: float, jobs: list[str]) -> None:
     connection.close()
 
 
-async def load(ports: list[int], key: str, workers: int, seconds: float) -> dict[str, Any]:
+async def load(ports: list[int], keys: list[str], workers: int, seconds: float) -> dict[str, Any]:
     waits: dict[str, list[float]] = {"lease": [], "report": []}
     jobs: list[str] = []
     begun = time.perf_counter()
     until = begun + seconds
     done, *_ = await asyncio.gather(
-        asyncio.gather(*(worker(n, ports, key, until, waits) for n in range(workers))),
-        keep_busy(ports[0], key, until, jobs),
+        asyncio.gather(
+            *(worker(n, ports, keys[n % len(keys)], until, waits) for n in range(workers))
+        ),
+        keep_busy(ports[0], keys[0], until, jobs),
     )
     took = time.perf_counter() - begun
     both = sorted(waits["lease"] + waits["report"])
@@ -142,15 +144,15 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for kind in given.database or ["sqlite", "postgresql"]:
         with database(kind) as url, tempfile.TemporaryDirectory() as folder:
-            key = begin(url)
+            keys = [begin(url), *(another_key(url) for _ in range(3))]
             add(url, int(300 * (given.seconds + given.warm_up)))
             servers = [Server(url, Path(folder) / f"log-{k}") for k in range(given.servers)]
             try:
                 for server in servers:
                     server.start()
                 ports = [server.port for server in servers]
-                first = asyncio.run(load(ports, key, given.workers, given.warm_up))
-                told = asyncio.run(load(ports, key, given.workers, given.seconds))
+                first = asyncio.run(load(ports, keys, given.workers, given.warm_up))
+                told = asyncio.run(load(ports, keys, given.workers, given.seconds))
                 judge(url, first["round_trips"] + told["round_trips"])
             finally:
                 for server in servers:

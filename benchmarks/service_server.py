@@ -47,6 +47,11 @@ def begin(url: str, ttl: str = "5 min") -> str:
         spec = Path(folder) / "load.yaml"
         spec.write_text(SPEC % ttl)
         Campaign.create(spec, url).close()
+    return another_key(url)
+
+
+def another_key(url: str) -> str:
+    """A key; each may make so many requests a second."""
     store = Store(url)
     with store.write() as session:
         key, _ = tokens.make(session, "benchmark", tokens.SCOPES)
