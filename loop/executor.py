@@ -133,7 +133,10 @@ class LocalPool:
         Raises:
             EvaluatorError: With the reason, if every trial would fail.
         """
-        (self.results_dir / f"{_CHECK}.json").unlink(missing_ok=True)
+        # what a killed process left of its own, whole or half
+        for name in (f"{_CHECK}.json", f".{_CHECK}.json.*.tmp"):
+            for left_behind in self.results_dir.glob(name):
+                left_behind.unlink(missing_ok=True)
         self._send(_CHECK, {"check": list(metrics), "fidelities": list(fidelities)})
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:

@@ -32,7 +32,7 @@ _RARE = 0.02  # share of draws of the prior, the best, by which candidates for t
 _HEAD_STEPS = 300
 _HEAD_RATE = 3e-3
 _LEAST = 6  # designs with every metric
-_TOP = (0.005, 0.03, 0.2)  # shares of draws whose mean values are an aim, boldest first
+_TOP = (0.005, 0.02, 0.1, 0.3)  # shares of draws whose mean values are an aim, boldest first
 _GUIDANCE = (2.0, 1.0, 0.5)
 _GUESSES = 8  # of what would be measured
 

@@ -295,6 +295,13 @@ def test_a_broken_evaluator_is_told_before_trials_are_spent(tmp_path: Path) -> N
         assert "No module named 'no_such_module'" in str(outcome.failure)
 
 
+def test_a_check_sweeps_up_after_one_that_was_killed(pool: LocalPool) -> None:
+    half = pool.results_dir / ".evaluator-check.json.123.tmp"
+    half.write_text("{")
+    pool.check(["y"])
+    assert not half.exists()
+
+
 def test_wrong_arguments(config: dict[str, Any], tmp_path: Path) -> None:
     for workers, seconds, memory in ((0, 1.0, 1), (1, 0.0, 1), (1, 1.0, 0)):
         with pytest.raises(ValueError, match="must be positive"):
