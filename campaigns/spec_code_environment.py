@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -44,10 +43,12 @@ def check_function(function: str, loc: Loc) -> Iterator[Complaint]:
 
 def check_workflow(one: Workflow, loc: Loc) -> Iterator[Complaint]:
     """Whether what runs a workflow is installed, and what it names may be there."""
-    kind, extra = str(one.with_), "workflows" if isinstance(one, Jobflow) else "aiida"
-    if importlib.util.find_spec(kind) is None:
-        hint = f"pip install 'matloop[{extra}]'"
-        yield complaint((*loc, "with"), f"{kind} is not installed", hint)
+    from loop.evaluators.aiida import AiidaEvaluator
+    from loop.evaluators.jobflow import JobflowEvaluator
+
+    runs = JobflowEvaluator if isinstance(one, Jobflow) else AiidaEvaluator
+    if not runs.installed():
+        yield complaint((*loc, "with"), *runs.absent())
     elif isinstance(one, Jobflow):
         yield from check_function(one.maker, (*loc, "maker"))
     elif isinstance(one, Aiida):

@@ -97,7 +97,8 @@ def adapt(
     Raises:
         FineTuneError: Too few designs have all the metrics, or the generator has no learnt prior.
     """
-    prior = generator.without_adapter().learnt_prior
+    base = generator.without_adapter()
+    prior = base.learnt_prior
     if prior is None:
         raise FineTuneError(
             f"this version of {generator.name} has no learnt prior, which an adapter would lead "
@@ -111,7 +112,6 @@ def adapt(
     mean, scale = table[rows].mean(0), table[rows].std(0)
     scale = np.where(scale > 0, scale, 1.0)
     y = (table[rows] - mean) / scale
-    base = generator.without_adapter()
     of_seen = _inputs(base, [known.designs[i] for i in rows])
     best = np.argsort(-known.reward[rows], kind="stable")[:MOST]
     teachers = [Teacher(of_seen[best], column[best], base.dim, recipe.seed) for column in y.T]
@@ -130,8 +130,7 @@ def adapt(
 
     source = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)  # of the first weights
-    card = {**generator.card, **prior.card}
-    module = make(card, metrics).to(base.device)
+    module = make(generator.card, metrics).to(base.device)
     fitted = FittedAdapter(module, metrics, mean, scale, {})
     former = generator.adapter
     if former is not None and former.metrics == metrics:

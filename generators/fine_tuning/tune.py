@@ -102,7 +102,8 @@ def fine_tune(
         """Train, as one of several trainings that share the steps."""
         assert recipe.steps is not None
         assert recipe.learning_rate is not None
-        steps, before = -(-recipe.steps // of), part * -(-recipe.steps // of)
+        steps = -(-recipe.steps // of)
+        before = part * steps
         place = None if folder is None else folder / f"part-{part}"
         if place is not None:
             place.mkdir(exist_ok=True)

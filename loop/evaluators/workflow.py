@@ -154,6 +154,16 @@ class WorkflowEvaluator(Evaluator):
             },
         )
 
+    @classmethod
+    def installed(cls) -> bool:
+        """Whether what runs the workflow is there; it is not imported."""
+        return importlib.util.find_spec(cls.module_needed) is not None
+
+    @classmethod
+    def absent(cls) -> tuple[str, str]:
+        """What is said where it is not, and the hint."""
+        return f"{cls.module_needed} is not installed", f"pip install 'matloop[{cls.extra}]'"
+
     def imported(self) -> Any:
         """What `module:name` is.
 
@@ -168,9 +178,8 @@ class WorkflowEvaluator(Evaluator):
         return getattr(module, self.name)
 
     def _load(self) -> Any:
-        if importlib.util.find_spec(self.module_needed) is None:
-            hint = f"pip install 'matloop[{self.extra}]'"
-            raise EvaluatorError(f"{self.module_needed} is not installed", hint)
+        if not self.installed():
+            raise EvaluatorError(*self.absent())
         return self.load()
 
     def _given(self, design: Mapping[str, Any]) -> Any:
