@@ -39,7 +39,7 @@ from generators.crystals.generator import CrystalGenerator
 from generators.crystals.prior_training import fit_prior
 from generators.crystals.tokens import element_table
 from generators.crystals.training import train
-from generators.fine_tuning import Aim, Collapsed, Examined, Recipe
+from generators.fine_tuning import Aim, Examined, FineTuneError, Recipe
 from generators.training import load_recipe
 from loop.problem import Objective, Problem
 from loop.proposal import History, ProposalSettings, propose
@@ -143,7 +143,7 @@ def tuned(
         try:
             recipe = Recipe(method=method, aims=AIMS, seed=seed)  # type: ignore[arg-type]
             return generator.fine_tune(examined, recipe, out)
-        except Collapsed as error:
+        except FineTuneError as error:  # it collapsed, or there is nothing to learn yet
             told.append(str(error))
             return generator
 

@@ -126,6 +126,14 @@ Temperature = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Unbalanced = Annotated[
+    bool,
+    typer.Option(
+        "--unbalanced",
+        help="Take compositions too whose charges do not balance by smact's rule.",
+        rich_help_panel=_PANEL,
+    ),
+]
 Guidance = Annotated[
     float | None,
     typer.Option(

@@ -106,6 +106,7 @@ def sample(
     source: cli_conditions.Source = None,
     guidance: cli_conditions.Guidance = None,
     temperature: cli_conditions.Temperature = None,
+    unbalanced: cli_conditions.Unbalanced = False,
     where: Where = None,
     db: UnusedDb = None,
     json: Json = False,
@@ -121,7 +122,7 @@ def sample(
         conditions, property_, composition=composition, chemical_system=system,
         elements=elements, contains=contains, space_group=space_group,
         crystal_system=crystal_system, atoms=atoms, max_atoms=max_atoms, source=source,
-        guidance=guidance, temperature=temperature,
+        guidance=guidance, temperature=temperature, balanced=False if unbalanced else None,
     )  # fmt: skip
     from campaigns.spec_environment import load_latent
     from campaigns.write_file import make_folder

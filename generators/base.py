@@ -56,11 +56,27 @@ class Generator(ABC):
             designs: `n` designs.
 
         Returns:
-            A `n x d` tensor of posterior means.
+            A `n x d` tensor, of vectors that are decoded to the designs as nearly as can be.
 
         Raises:
             EncodeError: A design lies outside what this generator can represent.
         """
+
+    def embed(self, designs: Sequence[Any]) -> Tensor:
+        """Where designs lie in the latent space, to compare them by: cheap, for many.
+
+        A generator whose `encode` searches for a vector gives here what it would begin at.
+
+        Args:
+            designs: `n` designs.
+
+        Returns:
+            A `n x d` tensor.
+
+        Raises:
+            EncodeError: As `encode`.
+        """
+        return self.encode(designs)
 
     @abstractmethod
     def decode(self, z: Tensor, seed: int = 0) -> list[Any | None]:
@@ -112,6 +128,14 @@ class Generator(ABC):
 
         source = torch.Generator().manual_seed(seed)
         return torch.randn(n, self.dim, generator=source, dtype=torch.float64)
+
+    def candidates(self, n: int, seed: int = 0) -> Tensor:
+        """Draw `n x d` latent vectors for a search that chooses among what they decode to.
+
+        The prior's, unless the prior aims at something: then from elsewhere too, since a search has
+        newer results than those which the aim was learnt from.
+        """
+        return self.prior(n, seed)
 
     def move(self, z: np.ndarray, step: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Latent vectors near others.

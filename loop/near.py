@@ -45,7 +45,9 @@ def near(problem: Problem, designs: Sequence[Design]) -> tuple[Problem, str]:
     axes, bounds, words = [], list(problem.space.constraints), []
     for axis in problem.space.axes:
         values = [{axis.name: design[axis.name]} for design in designs]
-        codes, kept = encodable(lambda rows, a=axis: a.encode([r[a.name] for r in rows]), values)  # type: ignore[misc]
+        # where a latent design lies is told as `space.latent` and `Inside.decode` have it
+        place = axis.embed if isinstance(axis, LatentAxis) else axis.encode
+        codes, kept = encodable(lambda rows, a=axis, f=place: f([r[a.name] for r in rows]), values)  # type: ignore[misc]
         if not kept:
             raise ValueError(f"none of the designs can be encoded: {axis.name}")
         if isinstance(axis, LatentAxis):
@@ -130,6 +132,10 @@ class Inside(Generator):
         """The generator's."""
         return self._whole.encode(designs)
 
+    def embed(self, designs: Sequence[Any]) -> Tensor:
+        """The generator's."""
+        return self._whole.embed(designs)
+
     def decode(self, z: Tensor, seed: int = 0) -> list[Any | None]:
         """The generator's; None too where the design, encoded again, is outside."""
         found = self._whole.decode(z, seed)
@@ -142,7 +148,7 @@ class Inside(Generator):
     def _codes(self, designs: Sequence[Design]) -> np.ndarray:
         if not designs:
             return np.empty((0, self.dim))
-        z = self._whole.encode([design[""] for design in designs])
+        z = self._whole.embed([design[""] for design in designs])
         return np.asarray(z.detach().cpu(), dtype=np.float64)
 
     def features(self, designs: Sequence[Any]) -> Tensor:

@@ -338,7 +338,7 @@ class DesignSpace:
         axes = [a for a in self.axes if isinstance(a, LatentAxis)]
         if not designs or not axes:
             return np.empty((len(designs), sum(a.width for a in axes)))
-        return np.hstack([a.encode([d[a.name] for d in designs]) for a in axes])
+        return np.hstack([a.embed([d[a.name] for d in designs]) for a in axes])
 
     @cached_property
     def _cuts(self) -> np.ndarray:

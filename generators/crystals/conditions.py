@@ -59,6 +59,8 @@ class Conditions:
             kinds that meet it more often.
         temperature: How far draws stray from crystals that are known: 1 is as those do among each
             other, less gives fewer kinds nearer to rest; None: the generator's own.
+        balanced: Whether charges must balance by smact's rule (`generators.crystals.balance`); a
+            composition that is asked for is taken as it is.
     """
 
     composition: str | None = None
@@ -73,6 +75,7 @@ class Conditions:
     source: str | None = None
     guidance: float = 1.5
     temperature: float | None = None
+    balanced: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what means nothing or contradicts itself. Raises `ConditionError`."""
@@ -146,7 +149,7 @@ class Conditions:
         return {
             k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v
             for k, v in told.items()
-            if v not in (None, (), {})
+            if v not in (None, (), {}) and (k, v) != ("balanced", True)
         }
 
 
@@ -240,6 +243,12 @@ def _temperature(value: Any) -> float:
     return number
 
 
+def _yes_or_no(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConditionError(f"`{key}` is true or false, not {value!r}")
+    return value
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "composition": _composition,
     "chemical_system": _elements,
@@ -253,4 +262,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "source": str,
     "guidance": _guidance,
     "temperature": _temperature,
+    "balanced": lambda v: _yes_or_no("balanced", v),
 }

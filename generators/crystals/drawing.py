@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from pymatgen.core import Composition, Element, Structure
 
+from generators.crystals.balance import balanced
 from generators.crystals.conditions import (
     SYSTEMS,
     ConditionError,
@@ -81,6 +82,7 @@ def draw(
     check(generator, conditions)
     if partial is not None:
         _check_partial(generator, conditions, partial)
+        conditions = replace(conditions, balanced=False)  # the part may be what does not
     out = Drawn([], n)
     source = torch.Generator().manual_seed(seed)
     seen: set[Any] = set()
@@ -115,7 +117,7 @@ def _round(
     partial: Partial | None,
 ) -> list[Structure | None]:
     prior = generator.learnt_prior
-    if conditions == Conditions() and partial is None:
+    if replace(conditions, balanced=True) == Conditions() and partial is None:
         return generator._decode(
             prior.draw(n, source)
             if prior is not None
@@ -334,6 +336,10 @@ def miss(generator: CrystalGenerator, structure: Structure | None, asked: Condit
         return "without an element"
     if asked.allowed is not None and not present <= asked.allowed:
         return "with another element"
+    if asked.balanced and asked.composition is None:
+        amounts = {e.Z: round(n) for e, n in structure.composition.items()}
+        if not balanced(amounts):
+            return "without balanced charges"
     if (asked.space_group, asked.crystal_system, asked.atoms, asked.max_atoms) == (None,) * 4:
         return None
     try:

@@ -29,6 +29,7 @@ from generators.crystals.geometry import CLOSEST, LEAST_VOLUME
 from generators.crystals.identity import identity
 from generators.crystals.network import CrystalNetwork, Size
 from generators.crystals.prior import FittedPrior
+from generators.crystals.refining import refine
 from generators.crystals.symmetry import Array
 from generators.crystals.tokens import (
     MAX_ORBITS,
@@ -247,7 +248,15 @@ class CrystalGenerator(Generator):
         return torch.cat(parts) if parts else torch.zeros(0, self.dim, dtype=torch.float64)
 
     def encode(self, designs: Sequence[Structure]) -> Tensor:
-        """Latent vectors `n x d` (double) of structures; see `Generator.encode`."""
+        """Latent vectors `n x d` (double) of structures; see `Generator.encode`.
+
+        Those that the decoder would take for another crystal are moved, at some ten times the cost.
+        """
+        tokens = self._tokens(designs)
+        return refine(self.network, tokens.to(self.device)).double().cpu()
+
+    def embed(self, designs: Sequence[Structure]) -> Tensor:
+        """Posterior means `n x d` (double) of structures, in one pass; see `Generator.embed`."""
         return self.latent(self._tokens(designs))
 
     @torch.no_grad()
@@ -370,6 +379,13 @@ class CrystalGenerator(Generator):
         if self.learnt_prior is None:
             return super().prior(n, seed)
         return self.learnt_prior.draw(n, torch.Generator().manual_seed(seed))
+
+    def candidates(self, n: int, seed: int = 0) -> Tensor:
+        """Draw `n x d` latent vectors, every other one of the prior without its adapter."""
+        z = self.prior(n, seed)
+        if self.adapter is not None:
+            z[1::2] = self.without_adapter().prior(n, seed)[1::2]
+        return z
 
     def sample(
         self, n: int, seed: int = 0, conditions: Conditions | Mapping[str, Any] | None = None

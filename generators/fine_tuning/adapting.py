@@ -15,7 +15,7 @@ from generators.fine_tuning.adapter import FittedAdapter, PriorAdapter, make
 from generators.fine_tuning.objective import Bent
 from generators.fine_tuning.recipe import Array, Examined, FineTuneError, Recipe
 from generators.fine_tuning.rewards import rewards
-from generators.fine_tuning.teacher import MOST, Teacher, r2
+from generators.fine_tuning.teacher import MOST, Teacher
 
 if TYPE_CHECKING:
     from generators.crystals.generator import CrystalGenerator
@@ -32,6 +32,7 @@ _RARE = 0.02  # share of draws of the prior, the best, by which candidates for t
 _HEAD_STEPS = 300
 _HEAD_RATE = 3e-3
 _LEAST = 6  # designs with every metric
+_TELLS = 0.1  # R2 below which a teacher of every metric knows too little to lead anywhere
 _TOP = (0.005, 0.02, 0.1, 0.3)  # shares of draws whose mean values are an aim, boldest first
 _GUIDANCE = (2.0, 1.0, 0.5)
 _GUESSES = 8  # of what would be measured
@@ -115,7 +116,13 @@ def adapt(
     of_seen = _inputs(base, [known.designs[i] for i in rows])
     best = np.argsort(-known.reward[rows], kind="stable")[:MOST]
     teachers = [Teacher(of_seen[best], column[best], base.dim, recipe.seed) for column in y.T]
-    known_by = [r2(of_seen, column, base.dim, recipe.seed) for column in y.T]
+    known_by = dict(zip(metrics, (round(teach.r2(), 3) for teach in teachers), strict=True))
+    if max(known_by.values()) < _TELLS:
+        told = ", ".join(f"{name} {r2:.2f}" for name, r2 in known_by.items())
+        raise FineTuneError(
+            f"{len(rows)} results tell nothing yet of where better designs are (R2, each foretold "
+            f"from the others: {told})"
+        )
 
     def draws(prior: FittedPrior, n: int, temperature: float | None = None) -> _Draws:
         """Of the whole of a prior, unless a temperature says otherwise."""
@@ -157,7 +164,7 @@ def adapt(
             ranked.append((_promise(fitted, plain, tried, recipe, source), one))
     ranked.sort(key=lambda pair: -pair[0])
     return [one for _, one in ranked], {
-        "teacher_r2": dict(zip(metrics, known_by, strict=True)),
+        "teacher_r2": known_by,
         "promises": [round(share, 3) for share, _ in ranked],
     }
 
@@ -266,7 +273,7 @@ def _valid(base: CrystalGenerator, z: Tensor) -> tuple[Tensor, list[Any]]:
 
 def _inputs(base: CrystalGenerator, designs: Sequence[Any]) -> Array:
     """Latent vectors and features of designs, `n x c`."""
-    return np.asarray(torch.cat([base.encode(designs), base.features(designs)], 1).numpy())
+    return np.asarray(torch.cat([base.embed(designs), base.features(designs)], 1).numpy())
 
 
 def _fit_head(adapter: PriorAdapter, draws: _Draws, own: Tensor, seed: int) -> None:

@@ -30,7 +30,7 @@ class LatentVector:
 
     def features(self, designs: Sequence[Any]) -> np.ndarray:
         """Latent vectors of n designs: n x d."""
-        return np.asarray(self._generator.encode(designs).detach().cpu(), dtype=np.float64)
+        return np.asarray(self._generator.embed(designs).detach().cpu(), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,16 @@ class LatentAxis(Axis):
         return self.generator.sample(n, seed=seed)
 
     def prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """The generator's: standard normal, or where it learnt that designs are."""
-        z = self.generator.prior(n, seed=int(rng.integers(2**31)))
+        """The generator's `candidates`: standard normal, or where it learnt that designs are."""
+        z = self.generator.candidates(n, seed=int(rng.integers(2**31)))
         return np.asarray(z.detach().cpu(), dtype=np.float64)
 
+    def embed(self, values: Sequence[Any]) -> np.ndarray:
+        """Where designs lie in the latent space: n x width."""
+        return np.asarray(self.generator.embed(values).detach().cpu(), dtype=np.float64)
+
     def encode(self, values: Sequence[Any]) -> np.ndarray:
-        """Latent vectors."""
+        """Latent vectors that decode to designs."""
         return np.asarray(self.generator.encode(values).detach().cpu(), dtype=np.float64)
 
     def decode(self, codes: np.ndarray, seed: int) -> list[Any | None]:

@@ -44,6 +44,16 @@ class GeneratorTestCase:
         assert torch.allclose(generator.encode(designs[::-1]).flip(0), z, atol=1e-5)
         assert generator.encode([]).shape == (0, generator.dim)
 
+    def test_embedding_is_a_cheap_vector_of_each_design(
+        self, generator: Generator, designs: Sequence[Any], foreign: Any
+    ) -> None:
+        z = generator.embed(designs)
+        assert z.shape == (len(designs), generator.dim)
+        assert z.dtype == torch.float64
+        assert z.isfinite().all()
+        with pytest.raises(EncodeError):
+            generator.embed([foreign])
+
     def test_decode_is_reproducible(self, generator: Generator) -> None:
         z = generator.prior(6, seed=3)
         first, second = generator.decode(z, seed=1), generator.decode(z, seed=1)

@@ -14,6 +14,7 @@ from pymatgen.core import Composition, Structure
 
 from campaigns.cli import main
 from generators import load_generator
+from generators.crystals.balance import balanced
 from generators.crystals.completion import partial_of
 from generators.crystals.conditions import ConditionError, Conditions
 from generators.crystals.dataset import Row
@@ -89,6 +90,7 @@ def generator(path: Path) -> CrystalGenerator:
         ({"properties": {"formation_energy": float("nan")}}, "is a number"),
         ({"guidance": -1}, "guidance is from 0"),
         ({"temperature": 3}, "temperature is from 0"),
+        ({"balanced": 1}, "true or false"),
         ({"composition": "NaCl", "chemical_system": "Na-Cl-O"}, "another leaves out: O"),
         ({"composition": "NaCl", "elements": "Na-O"}, "another leaves out: Cl"),
         ({"contains": "Li", "elements": "Na-O"}, "another leaves out: Li"),
@@ -147,6 +149,20 @@ def test_draws_meet_the_conditions(generator: CrystalGenerator) -> None:
     assert [generator.to_json(s) for s in drawn.designs] == [
         generator.to_json(s) for s in again.designs
     ]
+
+
+def test_charges_balance_unless_others_will_do_too(generator: CrystalGenerator) -> None:
+    def share(conditions: dict[str, Any]) -> float:
+        drawn = generator.draw(200, seed=3, conditions=conditions).designs
+        amounts = [{e.Z: round(n) for e, n in s.composition.items()} for s in drawn]
+        return float(np.mean([balanced(a) for a in amounts]))
+
+    assert share({}) == 1.0
+    assert 0.8 < share({"balanced": False}) < 1.0
+    assert Conditions.parse({"balanced": False}).as_dict()["balanced"] is False
+    # what is asked for by its formula is taken as it is
+    odd = generator.draw(1, seed=0, conditions={"composition": "Ca4P"})
+    assert "without balanced charges" not in odd.misses
 
 
 def test_a_composition_is_met_exactly(generator: CrystalGenerator) -> None:

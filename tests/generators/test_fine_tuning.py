@@ -249,6 +249,26 @@ def test_too_little_to_learn_from_is_said(
         parent.fine_tune(few, quick("weighting"), tmp_path / "no.safetensors")
 
 
+def test_results_that_tell_nothing_lead_nowhere(
+    parent: CrystalGenerator, examined: Examined, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).normal(size=len(examined))
+    blind = Examined(examined.designs, {"density": noise}, examined.failed)
+    with pytest.raises(FineTuneError, match="tell nothing yet"):
+        parent.fine_tune(blind, quick("adapter"), tmp_path / "no.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_adapted_version_searches_beside_its_aim_too(
+    parent: CrystalGenerator, examined: Examined, tmp_path: Path
+) -> None:
+    new = parent.fine_tune(examined, quick("adapter", batch=64), tmp_path / "a.safetensors")
+    found = new.candidates(40, seed=5)
+    assert torch.equal(found[::2], new.prior(40, seed=5)[::2])
+    assert torch.equal(found[1::2], parent.prior(40, seed=5)[1::2])
+    assert torch.equal(parent.candidates(40, seed=5), parent.prior(40, seed=5))
+
+
 def test_training_data_that_are_not_there_are_told(
     parent: CrystalGenerator, examined: Examined, tmp_path: Path
 ) -> None:

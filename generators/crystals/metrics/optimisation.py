@@ -88,7 +88,7 @@ def _encoded(generator: Any, designs: Sequence[Structure | None]) -> tuple[list[
     real = [(i, d) for i, d in enumerate(designs) if d is not None]
     good = both_valid([d for _, d in real])
     kept = [p for p, g in zip(real, good, strict=True) if g and encodable(generator, p[1])]
-    return [i for i, _ in kept], generator.encode([d for _, d in kept])
+    return [i for i, _ in kept], generator.embed([d for _, d in kept])
 
 
 def success_figures(

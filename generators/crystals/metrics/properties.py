@@ -62,7 +62,7 @@ def number(value: Any) -> float:
 def encodable(generator: Generator, structure: Structure) -> bool:
     """Whether a generator can represent a structure."""
     try:
-        generator.encode([structure])
+        generator.embed([structure])
     except EncodeError:
         return False
     return True

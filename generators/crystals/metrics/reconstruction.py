@@ -38,7 +38,7 @@ def reconstruct(
     places = []
     for i, structure in enumerate(structures):
         try:
-            generator.encode([structure])
+            generator.embed([structure])
         except EncodeError:
             continue
         places.append(i)
