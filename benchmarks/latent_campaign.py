@@ -9,7 +9,7 @@ search, not materials. Hypervolume of 40 trials in batches of 4, beyond 20 GPa a
   surrogate sees what the network says of that vector.
 * `asked`: the same without encoding again: what it says of the vector that was asked for.
 * `latent` and `latent-asked`: these two with the vector itself beside (`embed: [latent]`).
-* `joint`: qLogNEHVI in place of the portfolio. `random`: the generator's draws that pass the screen.
+* `joint`: qLogNEHVI in place of the portfolio. `random`: the generator's draws that pass.
 
     python benchmarks/latent_campaign.py --seeds 10
 """
