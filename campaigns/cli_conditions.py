@@ -134,6 +134,14 @@ Unbalanced = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Unsteady = Annotated[
+    bool,
+    typer.Option(
+        "--unsteady",
+        help="Take crystals too that do not come back from their latent vectors as they are.",
+        rich_help_panel=_PANEL,
+    ),
+]
 Guidance = Annotated[
     float | None,
     typer.Option(

@@ -107,6 +107,7 @@ def sample(
     guidance: cli_conditions.Guidance = None,
     temperature: cli_conditions.Temperature = None,
     unbalanced: cli_conditions.Unbalanced = False,
+    unsteady: cli_conditions.Unsteady = False,
     where: Where = None,
     db: UnusedDb = None,
     json: Json = False,
@@ -123,6 +124,7 @@ def sample(
         elements=elements, contains=contains, space_group=space_group,
         crystal_system=crystal_system, atoms=atoms, max_atoms=max_atoms, source=source,
         guidance=guidance, temperature=temperature, balanced=False if unbalanced else None,
+        steady=False if unsteady else None,
     )  # fmt: skip
     from campaigns.spec_environment import load_latent
     from campaigns.write_file import make_folder

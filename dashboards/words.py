@@ -133,6 +133,8 @@ def space(facts: Facts) -> list[str]:
         rules.append(f"none of the elements {', '.join(screen.elements.exclude)}")
     if screen.charge_neutral:
         rules.append("only compositions whose charges balance")
+    if screen.steady:
+        rules.append("only designs that come back from their latent vectors as they are")
     if screen.max_atoms:
         rules.append(f"at most {plural(screen.max_atoms, 'atom')} in the primitive cell")
     if rules:

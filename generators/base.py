@@ -129,6 +129,14 @@ class Generator(ABC):
         source = torch.Generator().manual_seed(seed)
         return torch.randn(n, self.dim, generator=source, dtype=torch.float64)
 
+    def steady(self, designs: Sequence[Any]) -> np.ndarray:
+        """Which of `n` designs the generator would write again as they are: `n`, bool.
+
+        A design that its own latent vector is not decoded to was written by chance: what it is made
+        of does not go with how it is put together. Where a generator cannot tell, all are steady.
+        """
+        return np.ones(len(designs), dtype=bool)
+
     def candidates(self, n: int, seed: int = 0) -> Tensor:
         """Draw `n x d` latent vectors for a search that chooses among what they decode to.
 

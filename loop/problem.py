@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
+from generators.base import Generator
 from loop.fidelities import AxisFidelities, Fidelities
 from loop.space import DesignSpace
 
@@ -93,6 +95,7 @@ class ScreenRules:
         charge_neutral: only compositions that oxidation states can balance (or alloys of metals).
         max_atoms: largest number of sites in the cell. None = no limit.
         predicted: what predictors must say of a crystal.
+        steady: by latent axis, the generator that must find a design steady.
     """
 
     include: tuple[str, ...] | None = None
@@ -100,6 +103,7 @@ class ScreenRules:
     charge_neutral: bool = False
     max_atoms: int | None = None
     predicted: tuple[PredictedBound, ...] = ()
+    steady: Mapping[str, Generator] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,13 @@ def screen(designs: Sequence[Design | None], rules: ScreenRules) -> tuple[list[i
             kept.append(i)
         else:
             refused[refusal.rule] += 1
-    return (_predicted(designs, kept, rules, refused) if rules.predicted else kept), refused
+    if rules.predicted:
+        kept = _predicted(designs, kept, rules, refused)
+    for axis, generator in rules.steady.items():
+        told = generator.steady([(designs[i] or {})[axis] for i in kept])
+        refused["not steady"] += int((~told).sum())
+        kept = [i for i, fine in zip(kept, told, strict=True) if fine]
+    return kept, +refused
 
 
 def _predicted(

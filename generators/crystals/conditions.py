@@ -41,8 +41,8 @@ def crystal_system(number: int) -> int:
 class Conditions:
     """Conditions on a crystal; None (or empty) where anything will do.
 
-    All but the properties, the source, guidance and temperature are hard: what does not meet them
-    is not returned. Properties are wishes that the draws lean to.
+    All but the properties, the source, guidance, temperature and steadiness are hard: what does not
+    meet them is not returned. Properties are wishes that the draws lean to.
 
     Attributes:
         composition: A formula, up to a factor: `Fe2O3` takes Fe4O6.
@@ -61,6 +61,8 @@ class Conditions:
             other, less gives fewer kinds nearer to rest; None: the generator's own.
         balanced: Whether charges must balance by smact's rule (`generators.crystals.balance`); a
             composition that is asked for is taken as it is.
+        steady: Whether a crystal must come back from its latent vector as it is, see
+            `Generator.steady`. It is a wish: where too few do, others are taken, the nearest first.
     """
 
     composition: str | None = None
@@ -76,6 +78,7 @@ class Conditions:
     guidance: float = 1.5
     temperature: float | None = None
     balanced: bool = True
+    steady: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what means nothing or contradicts itself. Raises `ConditionError`."""
@@ -149,7 +152,7 @@ class Conditions:
         return {
             k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v
             for k, v in told.items()
-            if v not in (None, (), {}) and (k, v) != ("balanced", True)
+            if v not in (None, (), {}) and not (k in ("balanced", "steady") and v)
         }
 
 
@@ -263,4 +266,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "guidance": _guidance,
     "temperature": _temperature,
     "balanced": lambda v: _yes_or_no("balanced", v),
+    "steady": lambda v: _yes_or_no("steady", v),
 }

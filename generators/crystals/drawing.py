@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from generators.crystals.generator import CrystalGenerator
 
 DRAWS = 20  # latent vectors for each design that is asked for, at most
+SPARE = (
+    4  # designs that will do but are not steady, for each that is asked for, until they are taken
+)
 _LEAST = 64  # latent vectors of a round: as fast as one
 
 
@@ -41,12 +44,14 @@ class Drawn:
         asked: How many were asked for.
         draws: Latent vectors that were decoded.
         misses: Why those that were not returned were not.
+        unsteady: The last so many of the designs are not steady, for want of others.
     """
 
     designs: list[Structure]
     asked: int
     draws: int = 0
     misses: Counter[str] = field(default_factory=Counter)
+    unsteady: int = 0
 
     @property
     def told(self) -> str:
@@ -55,7 +60,9 @@ class Drawn:
         hit = self.draws - sum(self.misses.values())
         return (
             f"{len(self.designs)} of {self.asked} designs meet the conditions, from {self.draws} "
-            f"draws, of which {hit} met them" + (f" (not met: {why})" if why else "")
+            f"draws, of which {hit} met them"
+            + (f" (not met: {why})" if why else "")
+            + (f"; {self.unsteady} of those returned are not steady" if self.unsteady else "")
         )
 
 
@@ -82,14 +89,17 @@ def draw(
     check(generator, conditions)
     if partial is not None:
         _check_partial(generator, conditions, partial)
-        conditions = replace(conditions, balanced=False)  # the part may be what does not
+        # the part may be what does not balance, or does not come back
+        conditions = replace(conditions, balanced=False, steady=False)
     out = Drawn([], n)
     source = torch.Generator().manual_seed(seed)
     seen: set[Any] = set()
-    while len(out.designs) < n and out.draws < DRAWS * n:
+    spare: list[tuple[float, Structure]] = []
+    while len(out.designs) < n and out.draws < DRAWS * n and len(spare) < SPARE * n:
         share = max(len(out.designs), 1) / max(out.draws, 1)  # of draws that will do, so far
         need = (n - len(out.designs)) / (share if out.draws else 0.8)
         size = int(min(max(need * 1.1, _LEAST), 1024, max(DRAWS * n - out.draws, _LEAST)))
+        good: list[Structure] = []
         for structure in _round(generator, size, source, conditions, partial):
             out.draws += 1
             why = miss(generator, structure, conditions)
@@ -103,9 +113,20 @@ def draw(
                     why = "without clear symmetry"
             if why is not None:
                 out.misses[why] += 1
-            elif len(out.designs) < n:
+            else:
                 assert structure is not None
+                good.append(structure)
+        away = generator.returns(good) if conditions.steady else np.zeros(len(good))
+        for structure, far in zip(good, away, strict=True):
+            if far > generator.steadiness:
+                out.misses["not steady"] += 1
+                spare.append((float(far), structure))
+            elif len(out.designs) < n:
                 out.designs.append(structure)
+    lack = n - len(out.designs)
+    chosen = sorted(spare, key=lambda pair: pair[0])[:lack]
+    out.designs += [structure for _, structure in chosen]
+    out.unsteady = len(chosen)
     return out
 
 
@@ -117,7 +138,7 @@ def _round(
     partial: Partial | None,
 ) -> list[Structure | None]:
     prior = generator.learnt_prior
-    if replace(conditions, balanced=True) == Conditions() and partial is None:
+    if replace(conditions, balanced=True, steady=True) == Conditions() and partial is None:
         return generator._decode(
             prior.draw(n, source)
             if prior is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from safetensors.torch import load_file
@@ -43,6 +45,7 @@ from generators.files import write_weights
 from generators.fine_tuning.adapter import FittedAdapter
 from generators.fine_tuning.recipe import Examined, Recipe, Runtime
 
+STEADY = 0.05  # of the distance between two draws of the normal prior
 _CACHED = 20_000
 _BATCH = 512
 _DESCRIPTORS = (
@@ -379,6 +382,40 @@ class CrystalGenerator(Generator):
         if self.learnt_prior is None:
             return super().prior(n, seed)
         return self.learnt_prior.draw(n, torch.Generator().manual_seed(seed))
+
+    def steady(self, designs: Sequence[Structure]) -> NDArray[np.bool_]:
+        """Which structures come back as they are from their latent vectors; see `Generator.steady`.
+
+        That is, what `embed` of a structure is decoded to is embedded near it, as `steadiness` has
+        it. What cannot be embedded is not steady.
+        """
+        return self.returns(designs) <= self.steadiness
+
+    @property
+    def steadiness(self) -> float:
+        """How far a steady structure comes back from its latent vector at most."""
+        return STEADY * math.sqrt(2 * self.dim)
+
+    def returns(self, designs: Sequence[Structure]) -> Array:
+        """How far structures come back from their latent vectors: `n` distances, else infinity."""
+        z, at = self._embedded(designs)
+        away = np.full(len(designs), np.inf)
+        again = self._decode(z)
+        found, back = self._embedded(again)
+        away[np.array(at, dtype=int)[back]] = (found - z[back]).norm(dim=1).numpy()
+        return away
+
+    def _embedded(self, designs: Sequence[Structure | None]) -> tuple[Tensor, list[int]]:
+        """Posterior means of the designs that can be described, and which these are."""
+        kept, crystals = [], []
+        for i, design in enumerate(designs):
+            try:
+                if design is not None:
+                    crystals.append(self.crystal(design))
+                    kept.append(i)
+            except UndescribableError:
+                continue  # it is too large, say, or its symmetry is not clear
+        return self.latent(tokenize(crystals, self.volumes)), kept
 
     def candidates(self, n: int, seed: int = 0) -> Tensor:
         """Draw `n x d` latent vectors, every other one of the prior without its adapter."""

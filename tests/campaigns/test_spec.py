@@ -224,6 +224,11 @@ def test_the_screen_reaches_the_problem(load, monkeypatch):
     assert problem.space.axes[0].generator == "generator crystals"
     assert problem.screen.exclude == ("Pb", "Cd", "Hg", "Tl")
     assert problem.screen.charge_neutral
+    assert problem.screen.steady == {}
+    asked = changed(DESIGN, "charge_neutral: true", "charge_neutral: true, steady: true")
+    (axis, generator), *others = load(asked).problem().screen.steady.items()
+    assert (axis, generator) == (problem.space.axes[0].name, "generator crystals")
+    assert not others
     assert problem.screen.max_atoms == 20
 
 

@@ -54,6 +54,15 @@ class GeneratorTestCase:
         with pytest.raises(EncodeError):
             generator.embed([foreign])
 
+    def test_every_design_is_steady_or_not(
+        self, generator: Generator, designs: Sequence[Any]
+    ) -> None:
+        told = generator.steady(designs)
+        assert told.shape == (len(designs),)
+        assert told.dtype == bool
+        assert (generator.steady(designs[::-1])[::-1] == told).all()
+        assert generator.steady([]).shape == (0,)
+
     def test_decode_is_reproducible(self, generator: Generator) -> None:
         z = generator.prior(6, seed=3)
         first, second = generator.decode(z, seed=1), generator.decode(z, seed=1)

@@ -91,6 +91,7 @@ def generator(path: Path) -> CrystalGenerator:
         ({"guidance": -1}, "guidance is from 0"),
         ({"temperature": 3}, "temperature is from 0"),
         ({"balanced": 1}, "true or false"),
+        ({"steady": "yes"}, "true or false"),
         ({"composition": "NaCl", "chemical_system": "Na-Cl-O"}, "another leaves out: O"),
         ({"composition": "NaCl", "elements": "Na-O"}, "another leaves out: Cl"),
         ({"contains": "Li", "elements": "Na-O"}, "another leaves out: Li"),
@@ -158,11 +159,33 @@ def test_charges_balance_unless_others_will_do_too(generator: CrystalGenerator) 
         return float(np.mean([balanced(a) for a in amounts]))
 
     assert share({}) == 1.0
-    assert 0.8 < share({"balanced": False}) < 1.0
+    assert 0.8 < share({"balanced": False, "steady": False}) < 1.0
     assert Conditions.parse({"balanced": False}).as_dict()["balanced"] is False
     # what is asked for by its formula is taken as it is
     odd = generator.draw(1, seed=0, conditions={"composition": "Ca4P"})
     assert "without balanced charges" not in odd.misses
+
+
+def test_draws_come_back_unless_others_will_do_too(generator: CrystalGenerator) -> None:
+    assert generator.steady(generator.draw(100, seed=3).designs).all()
+    every = generator.draw(200, seed=3, conditions={"steady": False})
+    assert 0.2 < generator.steady(every.designs).mean() < 0.8
+    assert every.unsteady == 0
+    assert "not steady" not in every.misses
+
+
+def test_where_none_comes_back_the_nearest_are_taken_and_it_is_said(
+    generator: CrystalGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CrystalGenerator, "steadiness", -1.0)
+    drawn = generator.draw(3, seed=0)
+    assert len(drawn.designs) == drawn.unsteady == 3
+    assert drawn.misses["not steady"] >= 12
+    assert "3 of those returned are not steady" in drawn.told
+    away = generator.returns(drawn.designs)
+    assert (np.diff(away) >= 0).all()
+    every = generator.draw(40, seed=0, conditions={"steady": False}).designs
+    assert away[0] <= generator.returns(every[:20]).min()
 
 
 def test_a_composition_is_met_exactly(generator: CrystalGenerator) -> None:

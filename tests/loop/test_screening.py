@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
@@ -89,3 +91,19 @@ def test_real_crystals_pass_the_geometry(shared_data: Path) -> None:
     refused = [r["formula"] for r in rows if check_geometry(Structure.from_dict(r["structure"]))]
     assert len(rows) > 300
     assert len(refused) <= 0.003 * len(rows), refused
+
+
+def test_designs_that_are_not_steady_are_refused() -> None:
+    class Doubter:
+        def steady(self, designs: Sequence[str]) -> np.ndarray:
+            return np.array([d != "odd" for d in designs])
+
+    rules = ScreenRules(steady={"word": Doubter()})  # type: ignore[dict-item]
+    designs: list[Any] = [
+        {"word": "even", "x": 1.0},
+        None,
+        {"word": "odd", "x": 2.0},
+        {"word": "even"},
+    ]
+    assert screen(designs, rules) == ([0, 3], {"did not decode": 1, "not steady": 1})
+    assert screen(designs[:1], rules) == ([0], {})
