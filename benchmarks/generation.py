@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/crystals"))
     parser.add_argument("--generators", nargs="*", default=["crystals"])
     parser.add_argument("--sets", nargs="*", default=["perov5", "mp20"], choices=list(SETS))
+    parser.add_argument("--groups", nargs="*", default=list(GROUPS), choices=list(GROUPS))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "results/generation.json"
@@ -52,7 +53,7 @@ def main() -> None:
     for name in arguments.generators:
         card = _matloop("generators", "show", name)
         for data_set in arguments.sets:
-            for group in GROUPS:
+            for group in arguments.groups:
                 if group == "stability" and data_set not in STABILITY:
                     continue
                 entry = kept.setdefault(name, {}).setdefault(data_set, {})

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.crystals.prior import FittedPrior
-from generators.crystals.wyckoff import UndescribableError
 
 if TYPE_CHECKING:
     from generators.crystals.generator import CrystalGenerator
@@ -94,7 +93,7 @@ def calibrate(
             torch.tensor(generator.cross(near, other, rng)),
         ]
     )
-    back = comes_back(generator, z)
+    back = generator.away(z) <= NEAR * math.sqrt(2 * generator.dim)
     x = strangeness(prior, z)
     mean, scale = x.mean(0), x.std(0) + 1e-9
     terms = _terms((x - mean) / scale)
@@ -117,22 +116,3 @@ def calibrate(
         "vectors": int(rest.sum()),
         "come_back": float(back.mean()),
     }
-
-
-def comes_back(generator: CrystalGenerator, z: Tensor) -> NDArray[np.bool_]:
-    """Which latent vectors `n x d` decode to a valid crystal that is encoded near them, `n`."""
-    decoded = generator._decode(z)
-    at, designs = [], []
-    for i, structure in enumerate(decoded):
-        try:
-            if structure is not None:
-                generator.crystal(structure)
-                at.append(i)
-                designs.append(structure)
-        except UndescribableError:
-            continue
-    out = np.zeros(len(z), dtype=bool)
-    if at:
-        away = (generator.latent(generator._tokens(designs)) - z[at].double()).norm(dim=1)
-        out[at] = np.asarray(away <= NEAR * math.sqrt(2 * generator.dim))
-    return out

@@ -397,13 +397,18 @@ class CrystalGenerator(Generator):
         return STEADY * math.sqrt(2 * self.dim)
 
     def returns(self, designs: Sequence[Structure]) -> Array:
-        """How far structures come back from their latent vectors: `n` distances, else infinity."""
+        """How far from its latent vector each of `n` structures comes back; infinity: never."""
         z, at = self._embedded(designs)
-        away = np.full(len(designs), np.inf)
-        again = self._decode(z)
-        found, back = self._embedded(again)
-        away[np.array(at, dtype=int)[back]] = (found - z[back]).norm(dim=1).numpy()
-        return away
+        out = np.full(len(designs), np.inf)
+        out[at] = self.away(z)
+        return out
+
+    def away(self, z: Tensor) -> Array:
+        """How far from latent vectors `n x d` lies what they decode to: `n`; infinity: nothing."""
+        found, at = self._embedded(self._decode(z))
+        out = np.full(len(z), np.inf)
+        out[at] = (found - z[at].double()).norm(dim=1).numpy()
+        return out
 
     def _embedded(self, designs: Sequence[Structure | None]) -> tuple[Tensor, list[int]]:
         """Posterior means of the designs that can be described, and which these are."""

@@ -60,7 +60,7 @@ class Settings:
     fmax: float = 0.005
     max_steps: int = 300
     eos_points: int = 11
-    eos_strain: float = 0.1
+    eos_strain: float = 0.05
     r2_min: float = 0.98
     max_atoms: int = 200
     phonon_length: float = 12.0

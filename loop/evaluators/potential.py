@@ -4,8 +4,9 @@ A crystal is reduced to its primitive cell and relaxed (cell and positions). Fro
 
 * `energy` (eV/atom) and `formation_energy` (eV/atom; against the elements by the same potential),
 * `density` (g/cm^3) and `volume_per_atom` (angstrom^3/atom),
-* `bulk_modulus` (GPa): a Birch-Murnaghan equation of state, `matcalc.EOSCalc` with its defaults
-  (11 cells between -10 and +10 % of linear strain, each relaxed at its volume),
+* `bulk_modulus` (GPa): a Birch-Murnaghan equation of state, `matcalc.EOSCalc` with 11 cells between
+  -5 and +5 % of linear strain, each relaxed at its volume (its default of 10 % is a third of the
+  volume: many crystals turn into others on the way),
 * `energy_above_hull` (eV/atom): against the compounds of the table `entries`,
 * `shear_modulus`, `youngs_modulus` and `bulk_modulus_vrh` (GPa): averages of the elastic tensor as
   Voigt, Reuss and Hill have them,
