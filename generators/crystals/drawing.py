@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from generators.crystals.generator import CrystalGenerator
 
 DRAWS = 20  # latent vectors for each design that is asked for, at most
-SPARE = (
-    4  # designs that will do but are not steady, for each that is asked for, until they are taken
-)
+SPARE = 4  # unsteady designs for each that is asked for, before such are taken
 _LEAST = 64  # latent vectors of a round: as fast as one
 
 

@@ -18,9 +18,7 @@ STEPS = 30
 _RATE = 0.5  # of a step, in standard deviations of the posterior
 _HOLD = 0.003  # nats that a squared deviation from the encoder's vector costs
 _DECAY = (0.9, 0.99)
-_LEAST = (
-    0.001  # slope (nats a deviation) that counts: less must not become a step, rounding is there
-)
+_LEAST = 0.001  # nats a deviation: a slope below it is rounding, and must not become a step
 _BATCH = 256
 # Group, positions and elements count in nats; free coordinates and the lattice, which are squared
 # errors, so much more that they are worth some nats where they are off by what a matcher sees.
