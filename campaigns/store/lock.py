@@ -6,10 +6,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from campaigns.errors import MatloopError
 from campaigns.store.explain import explained
@@ -119,6 +120,10 @@ def postgres_lock(engine: Engine, key: int, campaign: str, where: str) -> Iterat
             raise _taken(campaign, where, "it holds the campaign's lock on the server")
         yield
     finally:
-        # closing the server connection frees the lock; giving it back to the pool would not
+        # Closing the server connection frees the lock, giving it back to the pool would not; but
+        # the server takes a moment to notice, in which the next runner would be turned away.
+        if held:
+            with suppress(DBAPIError):  # the connection is lost, and the lock with it
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
         connection.invalidate()
         connection.close()

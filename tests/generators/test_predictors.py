@@ -16,6 +16,7 @@ from campaigns.cli import main
 from campaigns.errors import InputErrors
 from campaigns.spec import load_spec
 from campaigns.templates import write_template
+from generators import load_generator
 from generators.crystals.dataset import is_held_out, read_table
 from generators.crystals.embedding import MatglEmbedding
 from generators.crystals.predictors import (
@@ -235,7 +236,7 @@ def test_samples_are_drawn_until_predictors_agree(capsys: pytest.CaptureFixture[
     assert main([*command, bound]) == 0
     told = json.loads(capsys.readouterr().out)["data"]
     assert len(told["designs"]) == 3
-    crystals = [Structure.from_str(one["design"]["cif"], fmt="cif") for one in told["designs"]]
+    crystals = [load_generator("crystals").from_json(one["design"]) for one in told["designs"]]
     assert (load_predictor("matgl").predict(crystals)[:, 0] < -0.9).all()
     assert main([*command, "formation_energy <= -1"]) == 2
 
