@@ -71,11 +71,7 @@ class Asked(LatentAxis):
         z = generator.embed(values).numpy()  # of those that were never asked for, as the first are
         for i, design in enumerate(values):
             z[i] = self.codes.get(id(design), z[i])
-        rows = generator.features(values).numpy()
-        heads = generator._heads(torch.tensor(z))
-        logarithms = [p.startswith("log_") for p in generator.network.properties]
-        heads[:, logarithms] = np.exp(heads[:, logarithms])
-        rows[:, : heads.shape[1]] = heads
+        rows = generator.features_at(values, torch.tensor(z)).numpy()
         return np.hstack([rows, z]) if self.vector else rows
 
 

@@ -230,17 +230,15 @@ class Spec(Part):
     def _problem(self, held: Sums, bounds: list[Bound]) -> loop.problem.Problem:
         from loop.problem import Objective as Goal
         from loop.problem import OutcomeConstraint, Problem, ScreenRules
-        from loop.space import LatentAxis
 
         units = self.metric_units()
         outcomes = [
             OutcomeConstraint(b.name, b.op, bound_value(b, units[b.name], said=True), units[b.name])
             for b in bounds
         ]
-        elements, space = self.screen.elements, design_space(held)
-        steady = {a.name: a.generator for a in space.axes if isinstance(a, LatentAxis)}
+        elements = self.screen.elements
         return Problem(
-            space=space,
+            space=design_space(held),
             objectives=tuple(
                 Goal(**objective_numbers(name, objective, units[name]))
                 for name, objective in self.objectives.items()
@@ -252,7 +250,7 @@ class Spec(Part):
                 charge_neutral=self.screen.charge_neutral,
                 max_atoms=self.screen.max_atoms,
                 predicted=all_bounds(self.screen.predicted),
-                steady=steady if self.screen.steady else {},
+                steady=self.screen.steady,
             ),
             fidelities=self.loop_fidelities,
         )

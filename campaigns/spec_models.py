@@ -308,7 +308,7 @@ class Screen(Part):
     """Bounds on what predictors say of a crystal: docs/predictors.md."""
     steady: bool = False
     """Only designs that come back from their latent vectors as they are: they are nearer to rest.
-    A proposal takes about twice as long."""
+    A proposal takes somewhat longer."""
 
 
 MOST_TRIALS = 10_000

@@ -151,6 +151,10 @@ class Inside(Generator):
         z = self._whole.embed([design[""] for design in designs])
         return np.asarray(z.detach().cpu(), dtype=np.float64)
 
+    def steady(self, designs: Sequence[Any]) -> np.ndarray:
+        """As the generator finds."""
+        return self._whole.steady(designs)
+
     def features(self, designs: Sequence[Any]) -> Tensor:
         """The generator's."""
         return self._whole.features(designs)

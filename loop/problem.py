@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from generators.base import Generator
 from loop.fidelities import AxisFidelities, Fidelities
 from loop.space import DesignSpace
 
@@ -95,7 +93,7 @@ class ScreenRules:
         charge_neutral: only compositions that oxidation states can balance (or alloys of metals).
         max_atoms: largest number of sites in the cell. None = no limit.
         predicted: what predictors must say of a crystal.
-        steady: by latent axis, the generator that must find a design steady.
+        steady: only designs that the generators of latent axes find steady.
     """
 
     include: tuple[str, ...] | None = None
@@ -103,7 +101,7 @@ class ScreenRules:
     charge_neutral: bool = False
     max_atoms: int | None = None
     predicted: tuple[PredictedBound, ...] = ()
-    steady: Mapping[str, Generator] = field(default_factory=dict)
+    steady: bool = False
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from loop.polish import polish
 from loop.pooling import CHUNK, best_of_all
 from loop.predicted import told
 from loop.problem import Problem
-from loop.screening import OXIDATION_STATES, Seen, screen
+from loop.screening import OXIDATION_STATES, Seen, screen_in
 from loop.search import Pool, encodable, evolve, explore, good_rows, spread_out
 from loop.space import Design, DesignSpace
 from surrogates import Feasibility, Surrogate, feature_bounds, fit_feasibility, fit_surrogate
@@ -766,7 +766,7 @@ def _from_prior(
     size = max(16, 4 * n)
     for chunk_seed in stream.generate_state(max(1, settings.max_draws * n // size)):
         drawn = problem.space.sample(size, int(chunk_seed))
-        kept, why = screen(drawn, problem.screen)
+        kept, why = screen_in(drawn, problem.space, problem.screen)
         refused += why
         for i in kept:
             design = drawn[i]

@@ -146,13 +146,21 @@ def screen(designs: Sequence[Design | None], rules: ScreenRules) -> tuple[list[i
             kept.append(i)
         else:
             refused[refusal.rule] += 1
-    if rules.predicted:
-        kept = _predicted(designs, kept, rules, refused)
-    for axis, generator in rules.steady.items():
-        told = generator.steady([(designs[i] or {})[axis] for i in kept])
-        refused["not steady"] += int((~told).sum())
-        kept = [i for i, fine in zip(kept, told, strict=True) if fine]
-    return kept, +refused
+    return (_predicted(designs, kept, rules, refused) if rules.predicted else kept), refused
+
+
+def screen_in(
+    designs: Sequence[Design | None], space: DesignSpace, rules: ScreenRules
+) -> tuple[list[int], Counter[str]]:
+    """As `screen`, with what only the space can tell of a design."""
+    kept, refused = screen(designs, rules)
+    if not rules.steady:
+        return kept, refused
+    told = space.steady([design for i in kept if (design := designs[i]) is not None])
+    steady = [i for i, fine in zip(kept, told, strict=True) if fine]
+    if len(steady) < len(kept):
+        refused["not steady"] += len(kept) - len(steady)
+    return steady, refused
 
 
 def _predicted(

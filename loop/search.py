@@ -19,7 +19,7 @@ import numpy as np
 from generators.base import EncodeError
 from loop.front import counts, pareto_mask, utilities
 from loop.problem import Problem
-from loop.screening import screen
+from loop.screening import screen_in
 from loop.space import Design, DesignSpace
 
 Score = Callable[[np.ndarray], np.ndarray]
@@ -90,13 +90,13 @@ class Pool:
             self._keep([None] * len(codes), codes, space.features_at(codes), origin)
             return
         found = space.decode(codes, self._seed)
-        kept, refused = screen(found, self._problem.screen)
+        kept, refused = screen_in(found, space, self._problem.screen)
         self.refused += refused
         self._encode([d for d in (found[i] for i in kept) if d is not None], codes[kept], origin)
 
     def add_designs(self, designs: Sequence[Design], origin: str) -> None:
         """Keep designs that pass the screen and are new to the pool; they have no codes."""
-        kept, refused = screen(designs, self._problem.screen)
+        kept, refused = screen_in(designs, self._problem.space, self._problem.screen)
         self.refused += refused
         nowhere = np.full((len(kept), self._problem.space.width), np.nan)
         self._encode([designs[i] for i in kept], nowhere, origin)

@@ -340,6 +340,14 @@ class DesignSpace:
             return np.empty((len(designs), sum(a.width for a in axes)))
         return np.hstack([a.embed([d[a.name] for d in designs]) for a in axes])
 
+    def steady(self, designs: Sequence[Design]) -> np.ndarray:
+        """Which of n designs the generators of all latent axes find steady: n, bool."""
+        found = np.ones(len(designs), dtype=bool)
+        for axis in self.axes:
+            if isinstance(axis, LatentAxis):
+                found &= axis.generator.steady([d[axis.name] for d in designs])
+        return found
+
     @cached_property
     def _cuts(self) -> np.ndarray:
         return np.cumsum([a.width for a in self.axes])[:-1]

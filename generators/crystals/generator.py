@@ -330,8 +330,10 @@ class CrystalGenerator(Generator):
         results. The latent vector itself is left out: its many dimensions drown them, as
         `benchmarks/features.py` measures.
         """
-        tokens = self._tokens(designs)
-        z = self.latent(tokens)
+        return self.features_at(designs, self.embed(designs))
+
+    def features_at(self, designs: Sequence[Structure], z: Tensor) -> Tensor:
+        """As `features`, with what the heads say of given latent vectors `n x d`."""
         rows = [_descriptors(s, self.crystal(s).atoms) for s in designs]
         described = torch.tensor(rows, dtype=torch.float64).reshape(len(z), len(_DESCRIPTORS))
         heads = self._heads(z)

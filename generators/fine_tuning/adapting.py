@@ -273,7 +273,8 @@ def _valid(base: CrystalGenerator, z: Tensor) -> tuple[Tensor, list[Any]]:
 
 def _inputs(base: CrystalGenerator, designs: Sequence[Any]) -> Array:
     """Latent vectors and features of designs, `n x c`."""
-    return np.asarray(torch.cat([base.embed(designs), base.features(designs)], 1).numpy())
+    z = base.embed(designs)
+    return np.asarray(torch.cat([z, base.features_at(designs, z)], 1).numpy())
 
 
 def _fit_head(adapter: PriorAdapter, draws: _Draws, own: Tensor, seed: int) -> None:

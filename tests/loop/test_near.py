@@ -61,7 +61,7 @@ def test_numbers_stay_in_the_box(known):
     assert np.array_equal(space.features(shown), narrow.space.features(shown))
 
 
-def test_latent_vectors_stay_in_the_box(points):
+def test_latent_vectors_stay_in_the_box(points, monkeypatch):
     space = DesignSpace((LatentAxis("z", points),))
     problem = Problem(space, (Objective("y", "maximize", "J"),))
     some = [d for d in space.sample(40, 3) if d is not None]
@@ -71,6 +71,8 @@ def test_latent_vectors_stay_in_the_box(points):
     assert "latent" in words
     inside = narrow.space.axes[0].generator  # type: ignore[attr-defined]
     assert isinstance(inside, Inside)
+    monkeypatch.setattr(points, "steady", lambda designs: np.zeros(len(designs), dtype=bool))
+    assert not narrow.space.steady(some[:2]).any()  # as the generator itself finds
     for outcomes in ([], codes[:, 0].tolist()):
         tried = some[: len(outcomes)]
         answer = propose(narrow, _history(tried, outcomes), 2, 0, settings=QUICK)

@@ -13,7 +13,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from loop import ChoiceAxis, DesignSpace, LatentAxis, ScreenRules
-from loop.screening import Seen, check_crystal, check_geometry, screen
+from loop.screening import Seen, check_crystal, check_geometry, screen, screen_in
 
 
 def rocksalt(cation: str, anion: str, a: float) -> Structure:
@@ -93,17 +93,17 @@ def test_real_crystals_pass_the_geometry(shared_data: Path) -> None:
     assert len(refused) <= 0.003 * len(rows), refused
 
 
-def test_designs_that_are_not_steady_are_refused() -> None:
-    class Doubter:
-        def steady(self, designs: Sequence[str]) -> np.ndarray:
-            return np.array([d != "odd" for d in designs])
+def test_designs_that_are_not_steady_are_refused(points: Any, monkeypatch: Any) -> None:
+    def doubt(designs: Sequence[str]) -> np.ndarray:
+        return np.array([d != "odd" for d in designs], dtype=bool)
 
-    rules = ScreenRules(steady={"word": Doubter()})  # type: ignore[dict-item]
-    designs: list[Any] = [
-        {"word": "even", "x": 1.0},
-        None,
-        {"word": "odd", "x": 2.0},
-        {"word": "even"},
-    ]
-    assert screen(designs, rules) == ([0, 3], {"did not decode": 1, "not steady": 1})
-    assert screen(designs[:1], rules) == ([0], {})
+    monkeypatch.setattr(points, "steady", doubt)
+    space = DesignSpace((LatentAxis("word", points), ChoiceAxis("gas", ("air", "argon"))))
+    designs: list[Any] = [{"word": "even"}, None, {"word": "odd"}, {"word": "even"}]
+    rules = ScreenRules(steady=True)
+    assert screen_in(designs, space, rules) == (
+        [0, 3],
+        {"did not decode": 1, "not steady": 1},
+    )
+    assert screen_in(designs[:1], space, rules) == ([0], {})
+    assert screen_in(designs, space, ScreenRules()) == ([0, 2, 3], {"did not decode": 1})
