@@ -9,9 +9,13 @@ search, not materials. Hypervolume of 40 trials in batches of 4, beyond 20 GPa a
   surrogate sees what the network says of that vector.
 * `asked`: the same without encoding again: what it says of the vector that was asked for.
 * `latent` and `latent-asked`: these two with the vector itself beside (`embed: [latent]`).
+* `blind`: the first eight designs are draws, whatever the generator foretells of them.
 * `joint`: qLogNEHVI in place of the portfolio. `random`: the generator's draws that pass.
+* `adapter`, `weighting`, `full`: as `default`, with a generator that learns from the results by
+  this method after every 20 trials.
 
     python benchmarks/latent_campaign.py --seeds 10
+    python benchmarks/latent_campaign.py --seeds 5 --trials 60 --arms default,adapter
 """
 
 from __future__ import annotations
@@ -32,15 +36,20 @@ import numpy as np
 import torch
 from hypervolume import spec_for
 
+from campaigns.tuning import aims
 from generators.crystals.generator import CrystalGenerator
 from generators.crystals.predictors import load_predictor
+from generators.fine_tuning import Examined, FineTuneError, Recipe
 from loop import History, ProposalSettings, hypervolume_trace, propose
 from loop.axes.latent import LatentAxis, LatentVector
 from loop.problem import Problem
 
 RESULTS = Path(__file__).parent / "results/latent_campaign.json"
-ARMS = ("default", "asked", "latent", "latent-asked", "joint", "random")
+ARMS = ("default", "asked", "blind", "latent", "latent-asked", "joint", "random")
+INITIAL = {"random": 10**9, "blind": 8}
+LEARNING = ("adapter", "weighting", "full")
 BATCH = 4
+EVERY = 20
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,28 @@ def of_arm(problem: Problem, arm: str) -> Problem:
     return replace(problem, space=replace(problem.space, axes=(axis,)))
 
 
+def tuned(
+    problem: Problem, arm: str, designs: list[Any], outcomes: np.ndarray, seed: int
+) -> Problem:
+    """The problem with the generator's next version, or as it is where nothing could be learnt."""
+    (axis,) = problem.space.axes
+    assert isinstance(axis, LatentAxis)
+    assert isinstance(axis.generator, CrystalGenerator)
+    examined = Examined(
+        [d[axis.name] for d in designs],
+        dict(zip(problem.metrics, outcomes.T, strict=True)),
+        np.zeros(len(designs), dtype=bool),
+    )
+    recipe = Recipe(method=arm, aims=tuple(aims(problem)), seed=seed)  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            version = axis.generator.fine_tune(examined, recipe, Path(place) / "next.safetensors")
+        except FineTuneError as error:
+            print(" ", error)
+            return problem
+    return replace(problem, space=replace(problem.space, axes=(replace(axis, generator=version),)))
+
+
 def campaign(arm: str, seed: int, trials: int, work: Path) -> dict[str, Any]:
     """Hypervolumes after every trial."""
     started = time.process_time()
@@ -94,14 +125,15 @@ def campaign(arm: str, seed: int, trials: int, work: Path) -> dict[str, Any]:
     columns = [list(network.properties).index(m) for m in ("bulk_modulus", "formation_energy")]
     settings = ProposalSettings(
         strategy="joint" if arm == "joint" else "portfolio",
-        **({"initial": 10**9} if arm == "random" else {}),
+        initial=INITIAL.get(arm),
     )
     designs: list[Any] = []
     outcomes = np.zeros((0, len(problem.metrics)))
     while len(designs) < trials:
-        history = History(
-            designs, outcomes, np.full_like(outcomes, np.nan), np.isnan(outcomes).any(1)
-        )
+        if arm in LEARNING and designs and len(designs) % EVERY == 0:
+            problem = tuned(problem, arm, designs, outcomes, seed)
+        nothing = np.zeros(len(designs), dtype=bool)
+        history = History(designs, outcomes, np.full_like(outcomes, np.nan), nothing)
         proposal = propose(problem, history, BATCH, 1000 * seed + len(designs), settings=settings)
         new = [c.design for c in proposal.candidates]
         crystals = [d["crystal"] for d in new]
@@ -133,11 +165,12 @@ def main() -> None:
         for seed in range(arguments.seeds):
             for arm in arms:
                 kept = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-                of = kept.setdefault(arm, {})
+                of = kept.setdefault(str(arguments.trials), {}).setdefault(arm, {})
                 if str(seed) not in of:
                     of[str(seed)] = campaign(arm, seed, arguments.trials, Path(work))
                     arguments.out.parent.mkdir(parents=True, exist_ok=True)
                     arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
+    kept = kept.get(str(arguments.trials), {})
     first = kept.get("default", {})
     for arm in (a for a in arms if a in kept):
         seeds = sorted(set(kept[arm]) & set(first), key=int)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,9 @@ class Generator(ABC):
         version: Hash of its weights and recipe.
         parent: Version it was fine-tuned from, or None.
         dim: Number `d` of latent dimensions.
-        feature_names: The `f` columns of `features`.
+        feature_names: The `f` columns of `features`. One named `predicted_METRIC` foretells that
+            metric.
+        feature_units: Units of those that have one that is known.
         card: The model card: data, licence, minutes, metrics on held-out rows.
     """
 
@@ -46,6 +49,7 @@ class Generator(ABC):
     parent: str | None
     dim: int
     feature_names: tuple[str, ...]
+    feature_units: Mapping[str, str] = MappingProxyType({})
     card: dict[str, Any]
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +83,9 @@ class Explanation:
     Attributes:
         kind: `exploitation` (it is expected to be good), `exploration` (it is uncertain), `both`,
             `slight` (hardly any improvement is expected of it), `feasibility` (nothing satisfies
-            the constraints yet: it may), `blind` (drawn without asking a surrogate).
+            the constraints yet: it may), `foretold` (chosen for what a generator foretells, before
+            anything was measured that it could be compared with), `blind` (drawn without asking a
+            surrogate).
         uncertainty_share: share of the expected improvement that is there only because the
             prediction is uncertain; None where there is nothing to improve on.
         expected_gain: expected improvement on the best so far, times the chances that the trial
@@ -130,6 +132,7 @@ def explain_candidates(
     names: Sequence[str] | None = None,
     *,
     blind: bool = False,
+    foretold: bool = False,
 ) -> list[Explanation]:
     """Explain proposals.
 
@@ -143,6 +146,7 @@ def explain_candidates(
         candidates: each a design and its f features.
         names: what the n designs are called; default: `DesignSpace.describe`.
         blind: whether they were drawn without asking the surrogate.
+        foretold: whether the surrogate knows more of what a generator foretells than of results.
     """
     X, outcomes = np.asarray(X, dtype=np.float64), np.asarray(outcomes, dtype=np.float64)
     if not candidates:
@@ -163,6 +167,8 @@ def explain_candidates(
     for i in range(len(C)):
         holds = _constraints(problem, mean[i], sd[i])
         explanation = known.explain(mean[i], sd[i], holds, chances[i], nearest[i], blind)
+        if foretold and explanation.uncertainty_share is None:
+            explanation = replace(explanation, kind="foretold")
         found.append(with_sentences(problem, explanation))
     return found
 

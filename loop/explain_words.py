@@ -75,6 +75,8 @@ def _reason(problem: Problem, told: Explanation) -> str:
         "both": "chosen because it may be good and because it is uncertain, about equally",
         "slight": "hardly any gain is expected of it",
         "feasibility": "chosen to find a first design that satisfies the constraints",
+        "foretold": "chosen for what the generator foretells of it, since nothing is measured yet"
+        " that it could be compared with",
         "blind": "drawn blindly, to learn from" if told.outlook else "",
     }[told.kind]
     if problem.contour and told.kind != "blind":

@@ -55,6 +55,7 @@ class ProposalSettings:
         strategy: what a design's worth is (see `acquisition`).
         initial: completed trials before the surrogate is asked; until then designs fill the space.
             None = 8 with a latent axis; else as many as there are groups of features, 3 to 5.
+            With None, a generator that foretells every metric is asked from the first trial on.
         prior: codes drawn from the prior.
         jitter: moves around the best observed designs.
         cross: crosses between two of them.
@@ -167,6 +168,7 @@ class Candidate:
         notes: `origin` (how it was found), `p_constraints` (probability of satisfying them),
             `predictive_sd` (metric to the standard deviation of a reading, noise included),
             `widened` (metric to the factor by which that is wider than the model has it),
+            `foretold` (true where what a generator foretells stood in for results),
             `expected_gain` (a share of what was observed, see `Acquisition.expected_gain`),
             `member` (of a hedge, which of its members chose it), `parents` (names of the designs
             that evolution or substitution made it from), `why` (an `Explanation` as data), and
@@ -284,7 +286,10 @@ def propose(
     every = bool((np.isfinite(known.outcomes[known.completed]).sum(axis=0) >= 2).all())
     if among is not None:
         pool.add_designs([d for d in among if seen.check(d) is None], "given")
-    if not (enough and every):
+    foretold_ones = None
+    if not (enough and every) and among is None and rule is None:
+        foretold_ones = _stand_ins(problem, known, pool, first, settings, rng, notes)
+    if not (enough and every) and foretold_ones is None:
         why = f"{int(known.completed.sum())} completed, {first} wanted first"
         if enough:
             why = "a metric has fewer than two outcomes yet"
@@ -306,9 +311,9 @@ def propose(
 
     whole = among is None and problem.space.size is not None
     whole = whole and (problem.space.size or 0) <= settings.enumerate
-    if among is None:
+    if among is None and foretold_ones is None:
         pool.add(problem.space.prior(settings.prior, rng), "prior")
-    models = _Models(problem, known, pool.X, warm_start, settings, seed, notes)
+    models = _Models(problem, known, pool.X, warm_start, settings, seed, notes, foretold_ones)
     assert models.surrogate is not None
     strategy, informative = settings.strategy, _informative(problem, models, known, settings)
     if not informative:
@@ -320,8 +325,7 @@ def propose(
     acquisition = Acquisition(
         problem,
         models.surrogate,
-        known.X[known.completed],
-        known.outcomes[known.completed],
+        *models.seen(known.completed),
         strategy=strategy,
         samples=settings.samples,
         seed=seed % 2**31,
@@ -477,8 +481,11 @@ def _search(
     )  # fmt: skip
     rounds = settings.rounds
     doubted = [] if space.direct else _doubted(problem, models, settings.trust)
-    if doubted:
+    if models.stand_ins is not None:  # it would find the errors of what is foretold
+        doubted = list(problem.metrics)
+    elif doubted:
         notes.append(f"no local search: what is known of {', '.join(doubted)} is too uncertain yet")
+    if doubted:
         pool.add(space.prior(rounds * settings.children, rng), "prior")
         rounds = 0
     if settings.regions and not doubted and trust.wanted(space, len(completed)):
@@ -571,6 +578,54 @@ def _errors(history: History, m: int) -> np.ndarray:
     return np.asarray(history.errors, dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class _StandIns:
+    """Draws with what a generator foretells of them, in place of results that are lacking.
+
+    Attributes:
+        X: s x f features.
+        outcomes: s x m.
+        sem: s x m standard errors.
+    """
+
+    X: np.ndarray
+    outcomes: np.ndarray
+    sem: np.ndarray
+
+
+def _stand_ins(
+    problem: Problem,
+    known: _Known,
+    pool: Pool,
+    first: int,
+    settings: ProposalSettings,
+    rng: np.random.Generator,
+    notes: list[str],
+) -> _StandIns | None:
+    """What is foretold of as many draws as results are lacking; None where that cannot be.
+
+    A pretrained generator that foretells every metric need not begin blindly: it is asked about
+    draws as an evaluator would be, and believed half (an error of half the draws' spread).
+    Designs, and whatever is said of results, are no part of it.
+    """
+    guides = [g for g in _guides(problem) if g is not None]
+    if len(guides) < len(problem.metrics) or settings.strategy in WITHOUT_SURROGATE:
+        return None
+    if settings.initial is not None:  # so many are to be drawn blindly
+        return None
+    pool.add(problem.space.prior(settings.prior, rng), "prior")
+    lacking = max(first - int(known.completed.sum()), 2)
+    if len(pool) < 2 * lacking:
+        return None
+    outcomes = pool.X[:lacking, guides]
+    sem = np.broadcast_to(0.5 * pool.X[:, guides].std(axis=0), outcomes.shape)
+    notes.append(
+        f"{int(known.completed.sum())} completed: chosen by what the generator foretells, which"
+        f" stands for results until there are {first}"
+    )
+    return _StandIns(pool.X[:lacking], outcomes, sem)
+
+
 class _Models:
     """What is known, fitted: surrogate (where every metric has outcomes) and feasibility."""
 
@@ -586,25 +641,31 @@ class _Models:
         settings: ProposalSettings,
         seed: int,
         notes: list[str],
+        stand_ins: _StandIns | None = None,
     ) -> None:
-        self.problem, self._known = problem, known
+        self.problem, self._known, self.stand_ins = problem, known, stand_ins
         done, ended = known.measured, (known.measured | known.failed) & known.own
-        if not ended.any():
+        if not ended.any() and stand_ins is None:
             return
         around = known.X if reachable is None else np.vstack([known.X, reachable])
         # Codes of a latent space have tails; those of other axes end where the axis ends.
         bounds = feature_bounds(around, tail=0.0 if problem.space.direct else 0.02)
-        self.feasibility = fit_feasibility(known.X[ended], ~known.failed[ended], bounds=bounds)
-        if self.feasibility.informative:
-            failed = int(known.failed[ended].sum())
-            notes.append(
-                f"{failed} of {int(ended.sum())} trials failed: designs like those count for less"
-            )
-        if (np.isfinite(known.outcomes[known.completed]).sum(axis=0) >= 2).all():
+        if ended.any():
+            self.feasibility = fit_feasibility(known.X[ended], ~known.failed[ended], bounds=bounds)
+            if self.feasibility.informative:
+                failed, of = int(known.failed[ended].sum()), int(ended.sum())
+                notes.append(f"{failed} of {of} trials failed: designs like those count for less")
+        X, outcomes = self.seen(done)
+        sem, source = known.sem[done], known.source[done]
+        if stand_ins is not None:
+            sem = np.vstack([sem, stand_ins.sem])
+            source = np.concatenate([source, np.zeros(len(stand_ins.X), dtype=source.dtype)])
+        counted = known.outcomes[known.completed] if stand_ins is None else stand_ins.outcomes
+        if (np.isfinite(counted).sum(axis=0) >= 2).all():
             self.surrogate = fit_surrogate(
-                known.X[done],
-                known.outcomes[done],
-                known.sem[done],
+                X,
+                outcomes,
+                sem,
                 metrics=problem.metrics,
                 seed=seed,
                 warm_start=warm_start,
@@ -612,10 +673,17 @@ class _Models:
                 bounds=bounds,
                 guides=_guides(problem),
                 groups=problem.space.feature_groups,
-                source=known.source[done],
+                source=source,
             )
             for j, model in enumerate(self.surrogate.models):
                 model.inflation = widening(known.errors[known.completed, j], model.inflation)
+
+    def seen(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features and outcomes of some of the known designs, and of what stands in for others."""
+        X, outcomes = self._known.X[rows], self._known.outcomes[rows]
+        if self.stand_ins is None:
+            return X, outcomes
+        return np.vstack([X, self.stand_ins.X]), np.vstack([outcomes, self.stand_ins.outcomes])
 
     def score(self, acquisition: Acquisition, X: np.ndarray, turn: int) -> np.ndarray:
         """Log worth of q designs before any of a batch is chosen."""
@@ -659,6 +727,7 @@ class _Models:
             [(candidates[i].design, x) for i, x in zip(kept, X, strict=True)],
             None if known.names is None else [known.names[i] for i in rows],
             blind=blind,
+            foretold=self.stand_ins is not None,
         )
         for i, explanation in zip(kept, told, strict=True):
             candidates[i].notes["why"] = explanation.as_dict()
@@ -697,6 +766,9 @@ class _Models:
         if prediction and self.surrogate is not None:
             inflations = zip(self.surrogate.metrics, self.surrogate.models, strict=True)
             notes["widened"] = {k: m.inflation for k, m in inflations if k in prediction}
+            if self.stand_ins is not None:  # what it is off by says nothing of the surrogate
+                del notes["widened"]
+                notes["foretold"] = True
         if expected is not None:
             believed = Beliefs(expected.surrogate, x[None])
             if self.problem.constraints:
@@ -724,9 +796,24 @@ class _Models:
 
 def _guides(problem: Problem) -> list[int | None]:
     """For each metric the feature named `predicted_METRIC`, by which a generator foretells it."""
-    names = [name.rsplit(".", 1)[-1] for name in problem.space.feature_names]
-    wanted = [f"predicted_{metric}" for metric in problem.metrics]
-    return [names.index(w) if w in names else None for w in wanted]
+    units = {c.metric: c.unit for c in problem.constraints}
+    units |= {o.metric: o.unit for o in problem.objectives}
+    names, known = problem.space.feature_names, problem.space.feature_units
+
+    def of(metric: str) -> int | None:
+        wanted = _plain(units[metric])
+        for i, name in enumerate(names):
+            same = name.rsplit(".", 1)[-1] == f"predicted_{metric}"
+            if same and _plain(known.get(name, wanted)) == wanted:
+                return i
+        return None
+
+    return [of(metric) for metric in problem.metrics]
+
+
+def _plain(unit: str) -> str:
+    """A unit without the freedom there is in writing it."""
+    return unit.replace("**", "^").replace("·", "*").replace(" ", "")
 
 
 def _informative(
@@ -935,6 +1022,8 @@ def _joint(
     from loop.joint import JointScore
 
     X = known.X[known.completed]
+    if not len(X):
+        return None
     pending = known.pending_X[known.pending_sought]
     return JointScore(acquisition, X, pending, settings.joint_samples, seed % 2**31)
 
@@ -952,6 +1041,8 @@ def _answer(
         notes.append(f"only {len(candidates)} of {n} designs found (refused: {why})")
     surrogate = models.surrogate
     models.explain(candidates, blind=known is None)
+    if models.stand_ins is not None:  # how well it predicts has not been seen
+        surrogate = None
     if surrogate is not None:
         for metric, told in surrogate.report().items():
             notes += [f"{metric}: {note}" for note in told["notes"]]

@@ -150,6 +150,11 @@ class DesignSpace:
         return tuple(f for a in self.axes for f in a.feature_names)
 
     @cached_property
+    def feature_units(self) -> dict[str, str]:
+        """Units of those features that have one that is known."""
+        return {f: unit for a in self.axes for f, unit in a.feature_units.items()}
+
+    @cached_property
     def feature_groups(self) -> tuple[int, ...]:
         """For each of the f features the number of its group (see `Axis.groups`)."""
         groups: list[int] = []

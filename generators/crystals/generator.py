@@ -45,6 +45,13 @@ from generators.files import write_weights
 from generators.fine_tuning.adapter import FittedAdapter
 from generators.fine_tuning.recipe import Examined, Recipe, Runtime
 
+_UNITS = {
+    "predicted_formation_energy": "eV/atom",
+    "predicted_band_gap": "eV",
+    "predicted_bulk_modulus": "GPa",
+    "predicted_shear_modulus": "GPa",
+    "predicted_density": "g/cm^3",
+}
 STEADY = 0.05  # of the distance between two draws of the normal prior
 _CACHED = 20_000
 _BATCH = 512
@@ -112,6 +119,7 @@ class CrystalGenerator(Generator):
             "predicted_density",
             *_DESCRIPTORS,
         )
+        self.feature_units = {n: _UNITS[n] for n in self.feature_names if n in _UNITS}
         self._matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10)
         self._described: OrderedDict[bytes, WyckoffCrystal] = OrderedDict()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,11 @@ class Axis(ABC):
     def coordinates(self) -> tuple[str, ...]:
         """Names of the c numbers that linear constraints may speak of."""
         return ()
+
+    @property
+    def feature_units(self) -> Mapping[str, str]:
+        """Units of those features that have one that is known."""
+        return {}
 
     @abstractmethod
     def features(self, values: Sequence[Any]) -> np.ndarray:

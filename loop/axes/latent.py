@@ -59,6 +59,11 @@ class LatentAxis(Axis):
         return tuple(f"{self.name}.{f}" for f in names)
 
     @property
+    def feature_units(self) -> dict[str, str]:
+        """The generator's."""
+        return {f"{self.name}.{f}": unit for f, unit in self.generator.feature_units.items()}
+
+    @property
     def direct(self) -> bool:
         """No: features are those of the decoded design, never of the code it came from."""
         return False
