@@ -6,10 +6,11 @@ the crystal as it was decoded. It never relaxes and never fails, so these figure
 search, not materials. Hypervolume of 40 trials in batches of 4, beyond 20 GPa and 9 g/cm^3.
 
 * `default`: as `matloop run` searches. Every candidate is decoded and encoded again, and the
-  surrogate sees what the network says of that vector.
-* `asked`: the same without encoding again: what it says of the vector that was asked for.
+  surrogate sees what the network says of that vector; what the generator foretells stands for
+  results until there are eight.
+* `blind`: the first eight designs are draws. The arms below begin like that.
+* `asked`: without encoding again: what the network says of the vector that was asked for.
 * `latent` and `latent-asked`: these two with the vector itself beside (`embed: [latent]`).
-* `blind`: the first eight designs are draws, whatever the generator foretells of them.
 * `joint`: qLogNEHVI in place of the portfolio. `random`: the generator's draws that pass.
 * `adapter`, `weighting`, `full`: as `default`, with a generator that learns from the results by
   this method after every 20 trials.
@@ -46,7 +47,7 @@ from loop.problem import Problem
 
 RESULTS = Path(__file__).parent / "results/latent_campaign.json"
 ARMS = ("default", "asked", "blind", "latent", "latent-asked", "joint", "random")
-INITIAL = {"random": 10**9, "blind": 8}
+INITIAL = dict.fromkeys(ARMS[1:], 8) | {"random": 10**9}
 LEARNING = ("adapter", "weighting", "full")
 BATCH = 4
 EVERY = 20
@@ -171,15 +172,15 @@ def main() -> None:
                     arguments.out.parent.mkdir(parents=True, exist_ok=True)
                     arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
     kept = kept.get(str(arguments.trials), {})
-    first = kept.get("default", {})
     for arm in (a for a in arms if a in kept):
-        seeds = sorted(set(kept[arm]) & set(first), key=int)
+        base = "blind" if arm in ARMS else "default"
+        seeds = sorted(set(kept[arm]) & set(kept.get(base, {})), key=int)
         for what in ("hypervolume", "area"):
             own = np.array([kept[arm][s][what] for s in seeds])
-            less = own - np.array([first[s][what] for s in seeds])
+            less = own - np.array([kept[base][s][what] for s in seeds])
             half = 1.96 * less.std(ddof=1) / np.sqrt(len(less)) if len(less) > 1 else np.nan
-            told = f"median {np.median(own):6.0f}  mean {own.mean():6.0f}  less default "
-            print(f"{arm:13} {what:11} {told}{less.mean():+6.0f} +- {half:.0f}, {len(seeds)} seeds")
+            told = f"mean {own.mean():6.0f}  less {base} {less.mean():+6.0f} +- {half:.0f}"
+            print(f"{arm:13} {what:11} {told}, {len(seeds)} seeds")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,10 @@ class LatentAxis(Part):
 
     latent: Annotated[Text, Field(min_length=1, examples=["crystals"])]
     """A generator's name (`matloop generators list` shows them), or the path of one."""
-    embed: tuple[Literal["latent", "matgl", "chgnet"], ...] = ()
-    """What the surrogate sees of a decoded design beside the generator's summary of it: its latent
-    vector, the embedding of it by a graph network: that of the predictor matgl, or CHGNet."""
+    embed: tuple[Literal["predicted", "latent", "matgl", "chgnet"], ...] | None = None
+    """What the surrogate sees of a decoded design beside the generator's summary of it: properties
+    as the predictor matgl has them, its latent vector, the embedding of it by a graph network (that
+    predictor, or CHGNet). By default `[predicted]`, of a generator that has those properties."""
 
 
 def _check_range(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ Up to `Sums`, this loads nothing heavy: a spec is checked by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from campaigns.spec_resolve import bound_value, fix, narrow, no_number
 
 if TYPE_CHECKING:
     import loop.space
+    from generators.base import Generator
 
 
 @dataclass(frozen=True)
@@ -265,20 +266,27 @@ def undescribed_axis(axis: AnyAxis) -> AnyAxis:
 
 def _latent(name: str, axis: LatentAxis) -> loop.space.LatentAxis:
     from campaigns.spec_environment import load_latent
+    from generators.crystals import embedding
     from loop.axes.latent import Embedding, LatentVector
     from loop.space import LatentAxis
 
     generator = load_latent(axis.latent)
-    embeddings: list[Embedding] = []
-    for kind in dict.fromkeys(axis.embed):
-        if kind == "latent":
-            embeddings.append(LatentVector(generator))
-        else:
-            from generators.crystals.embedding import ChgnetEmbedding, MatglEmbedding
-
-            network = MatglEmbedding if kind == "matgl" else ChgnetEmbedding
-            embeddings.append(network(generator))
-    return LatentAxis(name, generator, tuple(embeddings))
+    foretold = embedding.PredictedProperties.suits(generator)
+    wanted = axis.embed if axis.embed is not None else ("predicted",) if foretold else ()
+    if "predicted" in wanted and not foretold:
+        raise UsageError(
+            f"what matgl predicts does not go with the generator {axis.latent}",
+            where=f"space: {name}: embed",
+            why="it does not foretell the same properties",
+            hint="leave `predicted` out",
+        )
+    kinds: dict[str, Callable[[Generator], Embedding]] = {
+        "predicted": embedding.PredictedProperties,
+        "latent": LatentVector,
+        "matgl": embedding.MatglEmbedding,
+        "chgnet": embedding.ChgnetEmbedding,
+    }
+    return LatentAxis(name, generator, tuple(kinds[k](generator) for k in dict.fromkeys(wanted)))
 
 
 def loop_axis(name: str, axis: AnyAxis) -> loop.space.Axis:

@@ -801,12 +801,12 @@ def _guides(problem: Problem) -> list[int | None]:
     names, known = problem.space.feature_names, problem.space.feature_units
 
     def of(metric: str) -> int | None:
-        wanted = _plain(units[metric])
+        wanted, last = _plain(units[metric]), None
         for i, name in enumerate(names):
             same = name.rsplit(".", 1)[-1] == f"predicted_{metric}"
             if same and _plain(known.get(name, wanted)) == wanted:
-                return i
-        return None
+                last = i  # an embedding's word comes after the generator's own
+        return last
 
     return [of(metric) for metric in problem.metrics]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,11 @@ CHGNET_FILES = {
 }
 """Weights that the chgnet package carries, by version, from its folder on."""
 
+PREDICTED = ("formation_energy", "band_gap", "bulk_modulus", "shear_modulus")
+"""What the predictor `matgl` tells."""
+
 _BATCH = 64
+_MOST = 1000.0  # GPa, eV or eV/atom
 _WIDTH = 64  # numbers in a vector
 _DRAWN = 256  # crystals that the principal components come from
 
@@ -60,6 +64,7 @@ class PrincipalComponents:
         columns: int,
     ) -> None:
         self.feature_names = tuple(f"{name}_{i + 1}" for i in range(columns))
+        self.feature_units: Mapping[str, str] = {}
         self._name, self._vectors = name, RowMemory(vectors, _WIDTH)
         drawn = self._vectors([s for s in generator.sample(_DRAWN, seed=0) if s is not None])
         drawn = drawn[np.isfinite(drawn).all(axis=1)]
@@ -118,6 +123,48 @@ class MatglEmbedding(PrincipalComponents):
         network = load_predictor("matgl")
         assert isinstance(network, NetworkPredictor)
         super().__init__(generator, network.vectors, "matgl", columns)
+
+
+class PredictedProperties:
+    """What the predictor `matgl` says of crystals, by which metrics are foretold: 2 ms a crystal.
+
+    Unlike the generator's heads, which read a latent vector, it sees where atoms are. Of a crystal
+    with an element that it never saw, the heads speak.
+
+    Args:
+        generator: Of crystals; one that `suits`.
+
+    Raises:
+        PredictorError: Its weights are absent or changed.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        network = load_predictor("matgl")
+        self._generator = generator
+        names = list(generator.feature_names)
+        self._heads = [names.index(f"predicted_{p}") for p in PREDICTED]
+        columns = [list(network.properties).index(p) for p in PREDICTED]
+        self._rows = RowMemory(lambda designs: network.predict(designs)[:, columns], len(columns))
+        self.feature_names = tuple(f"matgl.predicted_{p}" for p in PREDICTED)
+        self.feature_units: Mapping[str, str] = {
+            f"matgl.predicted_{p}": network.properties[p] for p in PREDICTED
+        }
+
+    @staticmethod
+    def suits(generator: Generator) -> bool:
+        """Whether a generator's heads learnt the properties that the predictor tells."""
+        return {f"predicted_{p}" for p in PREDICTED} <= set(generator.feature_names)
+
+    def features(self, designs: Sequence[Structure]) -> np.ndarray:
+        """Predicted properties of n crystals, n x p, in the units of `feature_units`."""
+        found = self._rows(designs)
+        lost = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        if len(lost):
+            own = self._generator.features([designs[i] for i in lost.tolist()])
+            found[lost] = np.asarray(own)[:, self._heads]
+        # Beyond what any crystal has; a logarithm that runs away would be a feature without end.
+        rounded: np.ndarray = np.round(np.clip(found, -_MOST, _MOST), 4)
+        return rounded
 
 
 def _chgnet_vectors(designs: Sequence[Structure], device: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ class Embedding(Protocol):
     """What else than its generator's features a surrogate sees of a decoded design."""
 
     feature_names: tuple[str, ...]
+    feature_units: Mapping[str, str]
+    """Units of those features that have one that is known."""
 
     def features(self, designs: Sequence[Any]) -> np.ndarray:
         """Numbers of n designs: n x f. Raises `EncodeError`."""
@@ -26,6 +28,7 @@ class LatentVector:
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
+        self.feature_units: Mapping[str, str] = {}
         self.feature_names = tuple(f"latent_{i + 1}" for i in range(generator.dim))
 
     def features(self, designs: Sequence[Any]) -> np.ndarray:
@@ -60,8 +63,11 @@ class LatentAxis(Axis):
 
     @property
     def feature_units(self) -> dict[str, str]:
-        """The generator's."""
-        return {f"{self.name}.{f}": unit for f, unit in self.generator.feature_units.items()}
+        """The generator's, and those of the embeddings."""
+        units = dict(self.generator.feature_units)
+        for embedding in self.embeddings:
+            units |= embedding.feature_units
+        return {f"{self.name}.{f}": unit for f, unit in units.items()}
 
     @property
     def direct(self) -> bool:

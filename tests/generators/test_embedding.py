@@ -8,7 +8,8 @@ from pymatgen.core import Lattice, Structure
 
 from generators import load_generator
 from generators.base import Generator
-from generators.crystals.embedding import ChgnetEmbedding
+from generators.crystals.embedding import PREDICTED, ChgnetEmbedding, PredictedProperties
+from generators.crystals.predictors import load_predictor
 from loop.axes.latent import LatentAxis, LatentVector
 
 
@@ -64,3 +65,34 @@ def test_a_latent_axis_shows_them_beside_the_summary(
     assert len(axis.feature_names) == len(plain.feature_names) + generator.dim + 4
     np.testing.assert_array_equal(found[:, : len(plain.feature_names)], plain.features(designs))
     np.testing.assert_array_equal(found[:, -4:], chgnet.features(designs))
+
+
+def test_predicted_properties_are_the_predictors(generator: Generator) -> None:
+    predicted = PredictedProperties(generator)
+    designs = [rocksalt(4.2, "Mg"), rocksalt(4.8, "Ca")]
+    network = load_predictor("matgl")
+    assert tuple(network.properties) == PREDICTED
+    np.testing.assert_allclose(predicted.features(designs), network.predict(designs), atol=1e-3)
+    assert predicted.features([]).shape == (0, 4)
+    axis = LatentAxis("crystal", generator, (predicted,))
+    assert axis.feature_units["crystal.matgl.predicted_bulk_modulus"] == "GPa"
+    assert set(axis.feature_units) <= set(axis.feature_names)
+
+
+def test_heads_speak_where_the_predictor_cannot_tell(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_predictor("matgl")
+    designs = [rocksalt(4.2, "Mg"), rocksalt(4.8, "Ca")]
+    told = network.predict(designs)
+    told[1] = np.nan  # as of an element that it never saw
+    monkeypatch.setattr(network, "predict", lambda structures: told)
+    found = PredictedProperties(generator).features(designs)
+    heads = [generator.feature_names.index(f"predicted_{p}") for p in PREDICTED]
+    np.testing.assert_allclose(found[0], told[0], atol=1e-3)
+    np.testing.assert_allclose(found[1], generator.features(designs)[1, heads], atol=1e-3)
+
+
+def test_it_goes_with_generators_of_those_properties(generator: Generator) -> None:
+    assert PredictedProperties.suits(generator)
+    assert not PredictedProperties.suits(load_generator("perovskites"))
