@@ -116,7 +116,9 @@ def main() -> None:
             print(f"{arm}, seed {row['seed']}: {row[arm]['hypervolume']:.0f}", flush=True)
     summary = _summary(rows, arguments.trials)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"summary": summary, "runs": rows}, indent=1) + "\n")
+    kept = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    kept |= {"summary": summary, "runs": rows}
+    arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
 
 

@@ -775,7 +775,8 @@ class _Models:
                 chance = expected.log_chance(believed.mean, believed.variance).exp()
                 notes["p_constraints"] = float(chance[0])
             gain = float(expected.expected_gain(believed.mean, believed.variance)[0])
-            notes["expected_gain"] = gain if np.isfinite(gain) else None
+            told = np.isfinite(gain) and self.stand_ins is None  # no rule is to stop by hearsay
+            notes["expected_gain"] = gain if told else None
         feasibility = None
         if self.feasibility is not None:
             feasibility = float(self.feasibility.probability(x[None])[0])

@@ -76,6 +76,7 @@ def test_what_is_foretold_is_told_and_judged_as_nothing_else(
         assert candidate.notes["foretold"] is True
         assert "widened" not in candidate.notes  # so that no error of it counts as the surrogate's
         assert candidate.notes["why"]["kind"] == "foretold"
+        assert candidate.notes["expected_gain"] is None  # no rule stops a campaign by it
         assert candidate.feasibility is None
         mean, sd = candidate.prediction["a"]
         assert abs(mean - answer(candidate.design)[0]) < 3 * sd
