@@ -271,9 +271,8 @@ def _latent(name: str, axis: LatentAxis) -> loop.space.LatentAxis:
     from loop.space import LatentAxis
 
     generator = load_latent(axis.latent)
-    foretold = embedding.PredictedProperties.suits(generator)
-    wanted = axis.embed if axis.embed is not None else ("predicted",) if foretold else ()
-    if "predicted" in wanted and not foretold:
+    suits, asked = embedding.PredictedProperties.suits, axis.embed
+    if asked is not None and "predicted" in asked and not suits(generator):
         raise UsageError(
             f"what matgl predicts does not go with the generator {axis.latent}",
             where=f"space: {name}: embed",
@@ -286,6 +285,7 @@ def _latent(name: str, axis: LatentAxis) -> loop.space.LatentAxis:
         "matgl": embedding.MatglEmbedding,
         "chgnet": embedding.ChgnetEmbedding,
     }
+    wanted = ("predicted",) if asked is None and suits(generator) else asked or ()
     return LatentAxis(name, generator, tuple(kinds[k](generator) for k in dict.fromkeys(wanted)))
 
 

@@ -220,14 +220,33 @@ def test_the_problem_has_plain_numbers_in_the_metrics_units(load):
 
 def test_the_screen_reaches_the_problem(load, monkeypatch):
     monkeypatch.setattr(spec_environment, "load_latent", lambda name: f"generator {name}")
-    problem = load(DESIGN).problem()
+    design = changed(DESIGN, "{latent: crystals}", "{latent: crystals, embed: []}")
+    problem = load(design).problem()
     assert problem.space.axes[0].generator == "generator crystals"
     assert problem.screen.exclude == ("Pb", "Cd", "Hg", "Tl")
     assert problem.screen.charge_neutral
-    assert problem.screen.steady is False
-    asked = changed(DESIGN, "charge_neutral: true", "charge_neutral: true, steady: true")
-    assert load(asked).problem().screen.steady is True
+    assert problem.screen.steady is True
+    asked = changed(design, "charge_neutral: true", "charge_neutral: true, steady: false")
+    assert load(asked).problem().screen.steady is False
     assert problem.screen.max_atoms == 20
+
+
+def test_what_the_surrogate_sees_of_crystals(load):
+    (axis,) = (
+        load(
+            "campaign: a\nspace: {crystal: {latent: crystals}}\nobjectives: {density: {goal: minimize}}\n"
+        )
+        .problem()
+        .space.axes
+    )
+    assert [type(e).__name__ for e in axis.embeddings] == ["PredictedProperties"]
+    assert "crystal.matgl.predicted_bulk_modulus" in axis.feature_names
+    text = "campaign: a\nspace: {crystal: {latent: perovskites}}\nobjectives: {density: {goal: minimize}}\n"
+    (plain,) = load(text).problem().space.axes
+    assert plain.embeddings == ()
+    with pytest.raises(UsageError, match="perovskites") as error:
+        load(changed(text, "perovskites", "perovskites, embed: [predicted]")).problem()
+    assert error.value.where == "space: crystal: embed"
 
 
 def test_paths_are_those_seen_from_the_spec(load, tmp_path, monkeypatch):
