@@ -88,6 +88,9 @@ class Asked(LatentAxis):
 def of_arm(problem: Problem, arm: str) -> Problem:
     (axis,) = problem.space.axes
     assert isinstance(axis, LatentAxis)
+    # What answers is not to be a feature too; and where nothing fails there is nothing to refuse.
+    axis = replace(axis, embeddings=())
+    problem = replace(problem, screen=replace(problem.screen, steady=False))
     latent = arm.startswith("latent")
     if "asked" in arm:
         axis = Asked(axis.name, axis.generator, vector=latent)

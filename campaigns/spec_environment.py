@@ -180,6 +180,8 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
             elif names and axis.latent not in names:
                 what = f"there is no generator {quoted(axis.latent)}"
                 yield Complaint(loc, what, did_you_mean(axis.latent, names))
+            if "predicted" in (axis.embed or ()):
+                yield from _check_predicted(axis, ("space", axis_name, "embed"))
             if draft.fine_tune is not None and (
                 is_recipe(axis.latent) or axis.latent in baseline_names()
             ):
@@ -209,6 +211,22 @@ def _check_prediction(text: str, loc: tuple[str | int, ...]) -> Iterator[Complai
         yield Complaint(loc, error.what, error.hint)
     except PredictorError as error:
         yield Complaint(loc, str(error), error.hint)
+
+
+def _check_predicted(axis: LatentAxis, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
+    """Whether a trained generator foretells what `embed: [predicted]` tells, by its card."""
+    from generators.crystals.embedding import PREDICTED
+
+    folders = getattr(importlib.util.find_spec("generators"), "submodule_search_locations", None)
+    places = [Path(axis.latent), *(Path(f, "weights", axis.latent) for f in folders or ())]
+    for card in (place.with_suffix(".json") for place in places):
+        try:
+            told = json.loads(card.read_text(encoding="utf-8"))["properties"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not there, or told as what is wrong with `latent`
+        if not set(PREDICTED) <= {str(p).removeprefix("log_") for p in told}:
+            what = f"what matgl predicts does not go with {quoted(axis.latent)}"
+            yield Complaint(loc, f"{what}, which foretells other properties", "leave it out")
 
 
 def _check_recipe(path: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:

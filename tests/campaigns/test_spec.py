@@ -244,9 +244,10 @@ def test_what_the_surrogate_sees_of_crystals(load):
     text = "campaign: a\nspace: {crystal: {latent: perovskites}}\nobjectives: {density: {goal: minimize}}\n"
     (plain,) = load(text).problem().space.axes
     assert plain.embeddings == ()
-    with pytest.raises(UsageError, match="perovskites") as error:
-        load(changed(text, "perovskites", "perovskites, embed: [predicted]")).problem()
-    assert error.value.where == "space: crystal: embed"
+    with pytest.raises(InputErrors, match="foretells other properties") as error:
+        load(changed(text, "perovskites", "perovskites, embed: [predicted]"))
+    assert error.value.problems[0].where.endswith(":2:47")
+    assert load(changed(text, "perovskites", "crystals, embed: [predicted]"))
 
 
 def test_paths_are_those_seen_from_the_spec(load, tmp_path, monkeypatch):
