@@ -178,7 +178,7 @@ def main() -> None:
     for arm in (a for a in arms if a in kept):
         base = "blind" if arm in ARMS else "default"
         seeds = sorted(set(kept[arm]) & set(kept.get(base, {})), key=int)
-        for what in ("hypervolume", "area"):
+        for what in ("hypervolume", "area") if seeds else ():
             own = np.array([kept[arm][s][what] for s in seeds])
             less = own - np.array([kept[base][s][what] for s in seeds])
             half = 1.96 * less.std(ddof=1) / np.sqrt(len(less)) if len(less) > 1 else np.nan
