@@ -286,10 +286,10 @@ def propose(
     every = bool((np.isfinite(known.outcomes[known.completed]).sum(axis=0) >= 2).all())
     if among is not None:
         pool.add_designs([d for d in among if seen.check(d) is None], "given")
-    foretold_ones = None
-    if not (enough and every) and among is None and rule is None:
-        foretold_ones = _stand_ins(problem, known, pool, first, settings, rng, notes)
-    if not (enough and every) and foretold_ones is None:
+    ready, stand_ins = enough and every, None
+    if not ready and among is None and rule is None:
+        stand_ins = _stand_ins(problem, known, pool, first, settings, rng, notes)
+    if not ready and stand_ins is None:
         why = f"{int(known.completed.sum())} completed, {first} wanted first"
         if enough:
             why = "a metric has fewer than two outcomes yet"
@@ -311,9 +311,9 @@ def propose(
 
     whole = among is None and problem.space.size is not None
     whole = whole and (problem.space.size or 0) <= settings.enumerate
-    if among is None and foretold_ones is None:
+    if among is None and stand_ins is None:
         pool.add(problem.space.prior(settings.prior, rng), "prior")
-    models = _Models(problem, known, pool.X, warm_start, settings, seed, notes, foretold_ones)
+    models = _Models(problem, known, pool.X, warm_start, settings, seed, notes, stand_ins)
     assert models.surrogate is not None
     strategy, informative = settings.strategy, _informative(problem, models, known, settings)
     if not informative:
@@ -605,8 +605,8 @@ def _stand_ins(
     """What is foretold of as many draws as results are lacking; None where that cannot be.
 
     A pretrained generator that foretells every metric need not begin blindly: it is asked about
-    draws as an evaluator would be, and believed half (an error of half the draws' spread).
-    Designs, and whatever is said of results, are no part of it.
+    draws as an evaluator would be, and believed half (an error of half the draws' spread). The
+    pool is filled with draws from the prior on the way.
     """
     guides = [g for g in _guides(problem) if g is not None]
     if len(guides) < len(problem.metrics) or settings.strategy in WITHOUT_SURROGATE:
@@ -764,11 +764,11 @@ class _Models:
             prediction = {metric: (float(mean[0, j]), float(sds[0, j])) for j, metric in metrics}
             notes["predictive_sd"] = {metric: float(readings[0, j]) for j, metric in metrics}
         if prediction and self.surrogate is not None:
-            inflations = zip(self.surrogate.metrics, self.surrogate.models, strict=True)
-            notes["widened"] = {k: m.inflation for k, m in inflations if k in prediction}
             if self.stand_ins is not None:  # what it is off by says nothing of the surrogate
-                del notes["widened"]
                 notes["foretold"] = True
+            else:
+                inflations = zip(self.surrogate.metrics, self.surrogate.models, strict=True)
+                notes["widened"] = {k: m.inflation for k, m in inflations if k in prediction}
         if expected is not None:
             believed = Beliefs(expected.surrogate, x[None])
             if self.problem.constraints:
