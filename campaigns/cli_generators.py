@@ -266,24 +266,15 @@ def fit_prior(
 
 def _card(name_or_path: str) -> dict[str, Any]:
     """A model card by its generator's name or path; loads no weights."""
-    import importlib.util
-
-    from campaigns.spec_environment import generator_names
+    from campaigns.spec_environment import card_path, generator_names
     from generators.crystals.baselines.recipe import baseline_card, is_recipe, read_recipe
 
     if is_recipe(name_or_path):
         with _explained(name_or_path):
             return baseline_card(read_recipe(name_or_path))
-    path = Path(name_or_path).with_suffix(".json")
-    if name_or_path in generator_names():
-        found = importlib.util.find_spec("generators")
-        folders = found.submodule_search_locations if found else None
-        path = next(
-            card
-            for f in folders or ()
-            if (card := Path(f, "weights", f"{name_or_path}.json")).exists()
-        )
-    elif not name_or_path.endswith((".safetensors", ".json")):
+    path = card_path(name_or_path)
+    trained = name_or_path.endswith((".safetensors", ".json"))
+    if not trained and name_or_path not in generator_names():
         raise _unknown(name_or_path)
     try:
         card = json_format.loads(path.read_text(encoding="utf-8"))

@@ -53,6 +53,15 @@ def _installed(pattern: str) -> list[str]:
     return [path.stem for folder in folders or () for path in Path(folder).glob(pattern)]
 
 
+def card_path(name_or_path: str) -> Path:
+    """Where the card of a trained generator lies, or would lie: installed, or beside a path."""
+    found = importlib.util.find_spec("generators")
+    folders = found.submodule_search_locations if found else None
+    installed = (Path(folder, "weights", f"{name_or_path}.json") for folder in folders or ())
+    beside = Path(name_or_path).with_suffix(".json")
+    return next((card for card in installed if card.is_file()), beside)
+
+
 def load_latent(name_or_path: str) -> Generator:
     """The generator of a latent axis.
 
@@ -217,16 +226,13 @@ def _check_predicted(axis: LatentAxis, loc: tuple[str | int, ...]) -> Iterator[C
     """Whether a trained generator foretells what `embed: [predicted]` tells, by its card."""
     from generators.crystals.embedding import PREDICTED
 
-    folders = getattr(importlib.util.find_spec("generators"), "submodule_search_locations", None)
-    places = [Path(axis.latent), *(Path(f, "weights", axis.latent) for f in folders or ())]
-    for card in (place.with_suffix(".json") for place in places):
-        try:
-            told = json.loads(card.read_text(encoding="utf-8"))["properties"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not there, or told as what is wrong with `latent`
-        if not set(PREDICTED) <= {str(p).removeprefix("log_") for p in told}:
-            what = f"what matgl predicts does not go with {quoted(axis.latent)}"
-            yield Complaint(loc, f"{what}, which foretells other properties", "leave it out")
+    try:
+        told = json.loads(card_path(axis.latent).read_text(encoding="utf-8"))["properties"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no card, or none of a trained generator: its loading tells
+    if not set(PREDICTED) <= {str(p).removeprefix("log_") for p in told}:
+        what = f"what matgl predicts does not go with {quoted(axis.latent)}"
+        yield Complaint(loc, f"{what}, which foretells other properties", "leave it out")
 
 
 def _check_recipe(path: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
