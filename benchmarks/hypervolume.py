@@ -4,7 +4,11 @@ Both arms face the same problem, the same screen and the same evaluator; the ran
 designs from the prior and screens them, the other is the campaign as `matloop run` runs it. Every
 evaluation is kept under the work folder, so an interrupted benchmark goes on where it was.
 
+`adapter`, `weighting`, `reward` and `full` are the campaign with a generator that learns from the
+results by this method (`fine_tune`), which the summary sets beside `campaign`.
+
     python benchmarks/hypervolume.py --seeds 5 --trials 40
+    python benchmarks/hypervolume.py --seeds 5 --arms campaign,adapter --every 10
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from scipy.stats import t
 
 from campaigns import Campaign
 from campaigns.spec import Spec, load_spec
+from campaigns.spec_tuning import METHODS
 from campaigns.templates import write_template
 from loop import History, ProposalSettings, hypervolume_trace, propose
 from loop.executor import LocalPool, Outcome
@@ -30,7 +36,13 @@ TEMPLATE = "light-stiff"
 RESULTS = Path(__file__).parent / "results" / "hypervolume.json"
 
 
-def spec_for(seed: int, trials: int, work: Path) -> Spec:
+def spec_for(
+    seed: int,
+    trials: int,
+    work: Path,
+    fine_tune: dict[str, Any] | None = None,
+    evaluate: dict[str, Any] | None = None,
+) -> Spec:
     """The ready campaign with this seed and budget, and no rule that stops it early."""
     folder = work / "spec"
     if not (folder / f"{TEMPLATE}.yaml").is_file():
@@ -38,6 +50,10 @@ def spec_for(seed: int, trials: int, work: Path) -> Spec:
     spec = load_spec(folder / f"{TEMPLATE}.yaml")
     data = spec.model_dump(mode="json", by_alias=True)
     data |= {"campaign": f"{TEMPLATE}-{seed}", "seed": seed}
+    if fine_tune:
+        data["campaign"] += "-" + fine_tune["method"]
+        data["fine_tune"] = fine_tune
+    data["evaluate"] |= evaluate or {}
     data["budget"]["trials"] = trials
     data.pop("stop", None)
     return Spec.model_validate(data)
@@ -91,51 +107,70 @@ def run_random(spec: Spec, work: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def main() -> None:
-    """Run both arms for every seed and print the ratio of their hypervolumes."""
+    """Run what is not measured yet; print what each arm found beside another."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--arms", default="random,campaign")
+    parser.add_argument("--every", type=int, default=20, help="results between two tunings")
+    parser.add_argument("--strain", type=float, help="of the equation of state; the default's")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-hypervolume"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = [{"seed": seed} for seed in range(arguments.seeds)]
-    for arm, run in (("random", run_random), ("campaign", run_campaign)):
-        for row in rows:
-            spec = spec_for(row["seed"], arguments.trials, work)
+    strain = arguments.strain
+    evaluate = {"workers": arguments.workers} | ({} if strain is None else {"eos_strain": strain})
+    group = f"{arguments.trials} trials, {'default' if strain is None else strain} strain"
+    arms = arguments.arms.split(",")
+    for seed in range(arguments.seeds):
+        for arm in arms:
+            rows = _kept(arguments.out, group).setdefault(arm, {})
+            if str(seed) in rows:
+                continue
+            tune = {"method": arm, "every": arguments.every} if arm in METHODS else None
+            spec = spec_for(seed, arguments.trials, work, tune, evaluate)
             started = time.monotonic()
-            outcomes, more = run(spec, work)
+            outcomes, more = (run_random if arm == "random" else run_campaign)(spec, work)
             trace = hypervolume_trace(spec.problem(), outcomes)
-            row[arm] = {
-                "hypervolume": float(trace[-1]),
-                "trace": [round(float(v), 1) for v in trace],
-                "failed": int(np.isnan(outcomes).any(1).sum()),
-                "minutes": round((time.monotonic() - started) / 60, 2),
-            } | more
-            print(f"{arm}, seed {row['seed']}: {row[arm]['hypervolume']:.0f}", flush=True)
-    summary = _summary(rows, arguments.trials)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    kept = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    kept |= {"summary": summary, "runs": rows}
-    arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
-    print(json.dumps(summary, indent=1))
+            row = (
+                {
+                    "hypervolume": float(trace[-1]),
+                    "trace": [round(float(v), 1) for v in trace],
+                    "failed": int(np.isnan(outcomes).any(1).sum()),
+                    "minutes": round((time.monotonic() - started) / 60, 2),
+                }
+                | more
+                | ({} if tune is None else {"every": arguments.every})
+            )
+            print(f"{arm}, seed {seed}: {row['hypervolume']:.0f}", flush=True)
+            kept = _kept(arguments.out)
+            kept.setdefault(group, {}).setdefault(arm, {})[str(seed)] = row
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
+    rows = _kept(arguments.out, group)
+    for arm in arms:
+        _compare(rows, arm, "random" if arm == "campaign" else "campaign")
 
 
-def _summary(rows: list[dict[str, Any]], trials: int) -> dict[str, Any]:
-    campaign = np.array([r["campaign"]["hypervolume"] for r in rows])
-    random = np.array([r["random"]["hypervolume"] for r in rows])
-    draws = np.random.default_rng(0).integers(len(rows), size=(10_000, len(rows), 2))
-    ratios = np.median(campaign[draws[..., 0]], 1) / np.median(random[draws[..., 1]], 1)
-    return {
-        "trials": trials,
-        "seeds": len(rows),
-        "unit": "GPa g/cm^3 beyond 20 GPa and 9 g/cm^3",
-        "median_campaign": float(np.median(campaign)),
-        "median_random": float(np.median(random)),
-        "ratio_of_medians": float(np.median(campaign) / np.median(random)),
-        "ratio_95_bootstrap": [float(v) for v in np.quantile(ratios, [0.025, 0.975])],
-    }
+def _kept(path: Path, group: str | None = None) -> dict[str, Any]:
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return kept if group is None else dict(kept.get(group, {}))
+
+
+def _compare(rows: dict[str, Any], arm: str, base: str) -> None:
+    """Print hypervolumes of an arm, and by how much they are above those of another."""
+    seeds = sorted(set(rows.get(arm, {})) & set(rows.get(base, {})), key=int)
+    if len(seeds) < 2:
+        return
+    for after in (0.3, 0.5, 1.0):
+        at = round(after * len(rows[arm][seeds[0]]["trace"])) - 1
+        own, other = (np.array([rows[a][s]["trace"][at] for s in seeds]) for a in (arm, base))
+        less = own - other
+        half = t.ppf(0.975, len(less) - 1) * less.std(ddof=1) / np.sqrt(len(less))
+        print(f"{arm} after {at + 1} trials: mean {own.mean():.0f}, less {base} "
+              f"{less.mean():+.0f} +- {half:.0f}, {len(seeds)} seeds")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ def tune(
     check_writable(path)
     with _explained(str(results)):
         from generators import load_generator
+        from generators.crystals.embedding import PredictedProperties
         from generators.fine_tuning import Examined, Recipe, Runtime
         from generators.fine_tuning.process import run_job, start_job
         from generators.fine_tuning.results import read_results
@@ -102,7 +103,8 @@ def tune(
         parent = load_generator(name)
         known = table.examined
         recipe = Recipe(method=method, aims=tuple(aims), steps=steps, seed=seed,  # type: ignore[arg-type]
-                        data=None if data is None else str(data.absolute()))  # fmt: skip
+                        data=None if data is None else str(data.absolute()),
+                        predicted=PredictedProperties.suits(parent))  # fmt: skip
         place = path.absolute().with_name(f".{path.stem}.tuning")
         named = str(Path(name).absolute()) if name.endswith(".safetensors") else name
         as_data = Examined([parent.to_json(d) for d in known.designs], known.values, known.failed)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from campaigns.spec import Spec
     from campaigns.spec_tuning import FineTune
     from generators.fine_tuning import Aim, Examined, Recipe
+    from loop.axes.latent import LatentAxis as Searched
     from loop.problem import Problem
 
 TUNED, KEPT = "generator_tuned", "generator_kept"
@@ -117,7 +118,7 @@ def _tune(
 ) -> bool:
     from generators.fine_tuning import FineTuneError
     from generators.fine_tuning.process import read_job, run_job, write_job
-    from loop.space import LatentAxis as Searched
+    from loop.axes.latent import LatentAxis as Searched
 
     found = next(a for a in campaign.problem.space.axes if a.name == name)
     assert isinstance(found, Searched)
@@ -132,7 +133,7 @@ def _tune(
             or begun["version"] != parent.version
             or begun["tag"] | tag != begun["tag"]
         ):
-            recipe = _recipe(plan, campaign.goals, campaign.spec.seed, done)
+            recipe = _recipe(plan, campaign.goals, campaign.spec.seed, done, _predicted(found))
             now = spec_now(campaign).space[name]
             assert isinstance(now, LatentAxis)
             write_job(
@@ -256,7 +257,14 @@ def _examined(campaign: Campaign, name: str, trials: list[Trial]) -> Examined:
     )
 
 
-def _recipe(plan: FineTune, goals: Problem, seed: int, done: int) -> Recipe:
+def _predicted(axis: Searched) -> bool:
+    """Whether the surrogate sees what the predictor `matgl` says: then a teacher may too."""
+    from generators.crystals.embedding import PredictedProperties
+
+    return any(isinstance(e, PredictedProperties) for e in axis.embeddings)
+
+
+def _recipe(plan: FineTune, goals: Problem, seed: int, done: int, predicted: bool) -> Recipe:
     from campaigns.campaign import derived_seed
     from generators.fine_tuning import Floor, Recipe
 
@@ -268,6 +276,7 @@ def _recipe(plan: FineTune, goals: Problem, seed: int, done: int) -> Recipe:
         replay=plan.replay,
         data=plan.data,
         seed=derived_seed(seed, done, 2),
+        predicted=predicted,
         floor=Floor(**plan.floor.model_dump()),
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from generators.crystals.embedding import PredictedProperties
 from generators.crystals.wyckoff import UndescribableError
 from generators.fine_tuning.adapter import FittedAdapter, PriorAdapter, make
 from generators.fine_tuning.objective import Bent
@@ -40,7 +41,7 @@ _GUESSES = 8  # of what would be measured
 
 @dataclass(frozen=True)
 class _Draws:
-    """Draws that decode to a design, and what the teachers foretell of them.
+    """Draws that decode to a steady design, and what the teachers foretell of them.
 
     Attributes:
         z: Latent vectors, `n x d`.
@@ -113,9 +114,13 @@ def adapt(
     mean, scale = table[rows].mean(0), table[rows].std(0)
     scale = np.where(scale > 0, scale, 1.0)
     y = (table[rows] - mean) / scale
-    of_seen = _inputs(base, [known.designs[i] for i in rows])
+    inputs = _Inputs(base, metrics, recipe.predicted)
     best = np.argsort(-known.reward[rows], kind="stable")[:MOST]
-    teachers = [Teacher(of_seen[best], column[best], base.dim, recipe.seed) for column in y.T]
+    x, foretold = inputs([known.designs[i] for i in rows[best]])
+    teachers = [
+        Teacher(x, column, base.dim, recipe.seed, told)
+        for column, told in zip(y[best].T, foretold.T, strict=True)
+    ]
     known_by = dict(zip(metrics, (round(teach.r2(), 3) for teach in teachers), strict=True))
     if max(known_by.values()) < _TELLS:
         told = ", ".join(f"{name} {r2:.2f}" for name, r2 in known_by.items())
@@ -126,12 +131,13 @@ def adapt(
 
     def draws(prior: FittedPrior, n: int, temperature: float | None = None) -> _Draws:
         """Of the whole of a prior, unless a temperature says otherwise."""
-        z, designs = _valid(base, prior.draw(n, source, temperature=temperature or 1.0))
+        z, designs = _steady(base, prior.draw(n, source, temperature=temperature or 1.0))
         if not designs:
             nothing = torch.zeros(0, len(teachers))
             return _Draws(z, nothing, nothing, n)
-        x = _inputs(base, designs)
-        said = np.stack([np.stack(teach(x), 1) for teach in teachers], 1)  # n x p x 2
+        x, foretold = inputs(designs)
+        pairs = zip(teachers, foretold.T, strict=True)
+        said = np.stack([np.stack(teach(x, told), 1) for teach, told in pairs], 1)  # n x p x 2
         y, spread = torch.tensor(said, dtype=torch.float32).unbind(-1)
         return _Draws(z, y, spread, n)
 
@@ -145,7 +151,7 @@ def adapt(
     module.head.requires_grad_(False)
     dreams = draws(prior, _DREAMT)
     if len(dreams.z) < _DREAMT // 20:
-        raise FineTuneError(f"of {_DREAMT} draws of {base.name} only {len(dreams.z)} are valid")
+        raise FineTuneError(f"of {_DREAMT} draws of {base.name} only {len(dreams.z)} are steady")
     plain = dreams
     seen = _Seen.of(base, known, rows, torch.tensor(y, dtype=torch.float32))
     for round_ in range(_ROUNDS):
@@ -256,8 +262,11 @@ def _own(generator: CrystalGenerator, z: Tensor) -> Tensor:
     return generator.network.predict(z.to(generator.device, torch.float32)).float().cpu()
 
 
-def _valid(base: CrystalGenerator, z: Tensor) -> tuple[Tensor, list[Any]]:
-    """Those of latent vectors `n x d` that decode to a design, and the designs."""
+def _steady(base: CrystalGenerator, z: Tensor) -> tuple[Tensor, list[Any]]:
+    """Those of latent vectors `n x d` that decode to a steady design, and the designs.
+
+    No other would be sampled, or proposed: an aim that led to unsteady ones would be wasted.
+    """
     kept, designs = [], []
     for i, design in enumerate(base.decode(z)):
         if design is None:
@@ -268,13 +277,46 @@ def _valid(base: CrystalGenerator, z: Tensor) -> tuple[Tensor, list[Any]]:
             continue  # its symmetry is not as it was decoded
         kept.append(i)
         designs.append(design)
-    return z[kept].float(), designs
+    steady = base.steady(designs).tolist()
+    kept = [i for i, ok in zip(kept, steady, strict=True) if ok]
+    return z[kept].float(), [d for d, ok in zip(designs, steady, strict=True) if ok]
 
 
-def _inputs(base: CrystalGenerator, designs: Sequence[Any]) -> Array:
-    """Latent vectors and features of designs, `n x c`."""
-    z = base.embed(designs)
-    return np.asarray(torch.cat([z, base.features_at(designs, z)], 1).numpy())
+class _Inputs:
+    """What teachers of metrics see of designs: latent vectors and features, and what foretells.
+
+    Args:
+        base: Whose designs.
+        metrics: `p` of them.
+        predicted: Whether what the predictor `matgl` says goes before the generator's own heads.
+
+    Raises:
+        FineTuneError: The predictor is asked for and does not suit the generator.
+    """
+
+    def __init__(self, base: CrystalGenerator, metrics: Sequence[str], predicted: bool) -> None:
+        self._base = base
+        self._network = None
+        names = list(base.feature_names)
+        if predicted:
+            if not PredictedProperties.suits(base):
+                raise FineTuneError(f"the predictor matgl does not foretell what {base.name} does")
+            self._network = PredictedProperties(base)
+            names += self._network.feature_names
+        wanted = [f"predicted_{m}" for m in metrics]
+        last = {name.rsplit(".", 1)[-1]: i for i, name in enumerate(names)}
+        self._columns = [last.get(w) for w in wanted]
+
+    def __call__(self, designs: Sequence[Any]) -> tuple[Array, Array]:
+        """Latent vectors and features, `n x c`; and what foretells, `n x p`, NaN: nothing does."""
+        z = self._base.embed(designs)
+        features = np.asarray(self._base.features_at(designs, z))
+        seen = np.hstack([z.numpy(), features])
+        if self._network is not None:
+            features = np.hstack([features, self._network.features(designs)])
+        nothing = np.full(len(designs), np.nan)
+        told = [nothing if c is None else features[:, c] for c in self._columns]
+        return seen, np.stack(told, 1)
 
 
 def _fit_head(adapter: PriorAdapter, draws: _Draws, own: Tensor, seed: int) -> None:

@@ -133,6 +133,8 @@ class Recipe:
             from its prior stand for them.
         k: Of `weighting`: of all designs that are learnt from, replayed ones too, about a share `k`
             count as the best; the lower it is, the more the very best count.
+        predicted: Of `adapter`: whether its teachers see what the predictor `matgl` says of designs
+            too, beside the generator's own heads.
         pull: Of `reward`: sigma, how strongly the parent's predictions are held to.
         seed: Of everything random.
         floor: See `Floor`.
@@ -150,6 +152,7 @@ class Recipe:
     replay_rows: int = 1000
     data: str | None = None
     k: float = 1e-3
+    predicted: bool = False
     pull: float = 0.025
     seed: int = 0
     floor: Floor = field(default_factory=Floor)

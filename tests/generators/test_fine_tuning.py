@@ -18,6 +18,7 @@ from pymatgen.core import Structure
 from generators import load_generator
 from generators.crystals import prior_training
 from generators.crystals.generator import CrystalGenerator
+from generators.crystals.predictors import load_predictor
 from generators.crystals.prior import FittedPrior
 from generators.fine_tuning import (
     METHODS,
@@ -36,6 +37,7 @@ from generators.fine_tuning.loop import CHECKPOINT, make_fabric, train
 from generators.fine_tuning.process import read_job, run_job, start_job, write_job
 from generators.fine_tuning.results import read_results
 from generators.fine_tuning.rewards import diversified, rank_weights, replay_buffer, rewards
+from generators.fine_tuning.teacher import Teacher
 from tests.generators.crystals import crystals
 
 DENSE = (Aim("density", "maximize"),)
@@ -257,6 +259,41 @@ def test_results_that_tell_nothing_lead_nowhere(
     with pytest.raises(FineTuneError, match="tell nothing yet"):
         parent.fine_tune(blind, quick("adapter"), tmp_path / "no.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_foretold_goes_before_what_a_teacher_learns() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 20)), rng.normal(size=60)
+    foretold = -1000 * y + rng.normal(size=60)  # another unit, and the other way round
+    told = Teacher(x[:16], y[:16], 20, 0, foretold[:16])
+    assert told.r2() > 0.8
+    mean, deviation = told(x[16:], foretold[16:])
+    assert np.corrcoef(mean, y[16:])[0, 1] > 0.9
+    assert (deviation > 0).all()
+    plain, nothing = Teacher(x[:16], y[:16], 20, 0), np.full(60, np.nan)
+    for same in (nothing, np.ones(60)):  # neither tells anything
+        deaf = Teacher(x[:16], y[:16], 20, 0, same[:16])
+        assert deaf.r2() == plain.r2() < 0.5
+        np.testing.assert_array_equal(deaf(x[16:], same[16:]), plain(x[16:]))
+
+
+def test_a_predictor_that_does_not_suit_is_told(
+    parent: CrystalGenerator, examined: Examined, tmp_path: Path
+) -> None:
+    with pytest.raises(FineTuneError, match="does not foretell what perovskites does"):
+        parent.fine_tune(examined, quick("adapter", predicted=True), tmp_path / "no.safetensors")
+
+
+@pytest.mark.slow
+def test_a_predictor_teaches_of_crystals(tmp_path: Path) -> None:
+    generator = load_generator("crystals")
+    designs = [d for d in generator.sample(12, seed=1) if d is not None]
+    stiff = 2 * load_predictor("matgl").predict(designs)[:, 2] - 7
+    aims = (Aim("bulk_modulus", "maximize"),)
+    recipe = Recipe("adapter", aims, steps=60, batch=64, floor=NO_FLOOR, predicted=True)
+    known = Examined(designs, {"bulk_modulus": stiff}, np.zeros(len(designs), dtype=bool))
+    new = generator.fine_tune(known, recipe, tmp_path / "stiff.safetensors")
+    assert new.card["fine_tuning"]["teacher_r2"]["bulk_modulus"] > 0.8
 
 
 def test_an_adapted_version_searches_beside_its_aim_too(
