@@ -52,6 +52,7 @@ of the ablation of Tripp et al. (2020): weighting alone, neither, retraining alo
 ANIONS = ("O", "N", "F", "S")
 AIMS = (Aim("heat", "minimize"),)
 RARE = 0.02
+BATCH = 10
 RECIPE: dict[str, Any] = load_recipe("perovskites")
 """That of the shipped generator, but that no energies are told."""
 del RECIPE["training"]["grounding"]
@@ -195,8 +196,12 @@ def campaign(
             np.isnan(heats),
         )  # fmt: skip
         settings = ProposalSettings(strategy="thompson")
-        proposal = propose(problem, history, 10, 1000 * seed + len(designs), settings=settings)
+        proposal = propose(problem, history, BATCH, 1000 * seed + len(designs), settings=settings)
         new = [c.design["crystal"] for c in proposal.candidates]
+        if not new:
+            told.append(f"after {len(designs)} trials nothing new is found")
+            best += best[-1:] * (trials // BATCH - len(best))
+            break
         designs, heats = designs + new, np.concatenate([heats, table(list(new))])
         best.append(float(np.nanmin(heats)))
     found = {"best": best, "collapsed": told, "seconds": time.process_time() - started}

@@ -8,6 +8,7 @@ search, not materials. Hypervolume of 40 trials in batches of 4, beyond 20 GPa a
 * `default`: as `matloop run` searches. Every candidate is decoded and encoded again, and the
   surrogate sees what the network says of that vector; what the generator foretells stands for
   results until there are eight.
+* `unsifted`: as `default`, but that draws from the prior are decoded as they come, none sifted.
 * `blind`: the first eight designs are draws. The arms below begin like that.
 * `asked`: without encoding again: what the network says of the vector that was asked for.
 * `latent` and `latent-asked`: these two with the vector itself beside (`embed: [latent]`).
@@ -50,6 +51,8 @@ RESULTS = Path(__file__).parent / "results/latent_campaign.json"
 ARMS = ("default", "asked", "blind", "latent", "latent-asked", "joint", "random")
 INITIAL = dict.fromkeys(ARMS[1:], 8) | {"random": 10**9}
 LEARNING = ("adapter", "weighting", "full")
+BESIDE = ("unsifted", *LEARNING)
+"""Arms that differ from `default` in one thing."""
 BATCH = 4
 EVERY = 20
 
@@ -131,6 +134,7 @@ def campaign(arm: str, seed: int, trials: int, work: Path) -> dict[str, Any]:
     settings = ProposalSettings(
         strategy="joint" if arm == "joint" else "portfolio",
         initial=INITIAL.get(arm),
+        sifted=1 if arm == "unsifted" else ProposalSettings.sifted,
     )
     designs: list[Any] = []
     outcomes = np.zeros((0, len(problem.metrics)))
@@ -177,7 +181,7 @@ def main() -> None:
                     arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
     kept = kept.get(str(arguments.trials), {})
     for arm in (a for a in arms if a in kept):
-        base = "blind" if arm in ARMS else "default"
+        base = "default" if arm in BESIDE else "blind"
         seeds = sorted(set(kept[arm]) & set(kept.get(base, {})), key=int)
         for what in ("hypervolume", "area") if len(seeds) > 1 else ():
             own = np.array([kept[arm][s][what] for s in seeds])

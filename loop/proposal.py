@@ -35,7 +35,7 @@ from loop.pooling import CHUNK, best_of_all
 from loop.predicted import told
 from loop.problem import Problem
 from loop.screening import OXIDATION_STATES, Seen, screen_in
-from loop.search import Pool, encodable, evolve, explore, good_rows, spread_out
+from loop.search import Pool, encodable, evolve, explore, good_rows, sift, spread_out
 from loop.space import Design, DesignSpace
 from surrogates import Feasibility, Surrogate, feature_bounds, fit_feasibility, fit_surrogate
 
@@ -64,7 +64,8 @@ class ProposalSettings:
         children: moves a round.
         trust: leave-one-out R2 that the surrogate of every goal needs for local search in a latent
             space. Below it a search on the acquisition finds the surrogate's errors rather than
-            good designs, and as many more codes are drawn from the prior in its place.
+            good designs, and the most promising draws from the prior are taken in its place.
+        sifted: draws that are looked at for each of these that is decoded (see `sift`).
         doubt: completed trials from which on a surrogate that predicts no better than the mean is
             no longer followed: designs are then chosen where least is known.
         parents: best pool designs that a round moves from.
@@ -88,6 +89,7 @@ class ProposalSettings:
     rounds: int = 4
     children: int = 250
     trust: float = 0.7
+    sifted: int = 8
     doubt: int = 12
     parents: int = 24
     regions: int = 500
@@ -486,7 +488,8 @@ def _search(
     elif doubted:
         notes.append(f"no local search: what is known of {', '.join(doubted)} is too uncertain yet")
     if doubted:
-        pool.add(space.prior(rounds * settings.children, rng), "prior")
+        n, score = rounds * settings.children, partial(models.score, acquisition, turn=turn)
+        sift(pool, space, score, n=n, draws=settings.sifted * n, rng=rng)
         rounds = 0
     if settings.regions and not doubted and trust.wanted(space, len(completed)):
         long = trust.length(problem, known.outcomes[known.sought], first=settings.first(space))

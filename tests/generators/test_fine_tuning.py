@@ -287,6 +287,7 @@ def test_a_predictor_that_does_not_suit_is_told(
 @pytest.mark.slow
 def test_a_predictor_teaches_of_crystals(tmp_path: Path) -> None:
     generator = load_generator("crystals")
+    assert isinstance(generator, CrystalGenerator)
     designs = [d for d in generator.sample(12, seed=1) if d is not None]
     stiff = 2 * load_predictor("matgl").predict(designs)[:, 2] - 7
     aims = (Aim("bulk_modulus", "maximize"),)

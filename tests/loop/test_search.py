@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from loop import Problem
-from loop.search import Pool, encodable, evolve, explore, good_rows, spread_out
+from loop.search import Pool, encodable, evolve, explore, good_rows, sift, spread_out
 
 
 def test_pool_holds_what_decodes_once(problem: Problem, points: Any) -> None:
@@ -44,6 +44,37 @@ def test_evolution_climbs(problem: Problem) -> None:
     np.testing.assert_array_equal(scores, score(pool.X))
     assert scores.max() > 0.5 * score(only_random.X).max()  # both are negative
     assert pool.origins[int(np.argmax(scores))] == "local search"
+
+
+def test_sifted_draws_are_better_than_draws_as_they_come(problem: Problem) -> None:
+    def score(X: np.ndarray) -> np.ndarray:
+        return -((X - 0.9) ** 2).sum(axis=1)
+
+    pool, as_they_come = Pool(problem, seed=0), Pool(problem, seed=0)
+    codes = problem.space.prior(300, np.random.default_rng(0))
+    codes[:20] = [9, 0, 0, 0, 0, 0]  # stands for nothing
+    pool.add(codes, "prior")
+    assert len(pool.lost) == 300 - len(pool) >= 20
+    first = len(pool)
+    sift(pool, problem.space, score, n=100, draws=1000, rng=np.random.default_rng(1))
+    assert pool.decoded == 400
+    assert len(pool) > first + 90
+    assert {*pool.origins} == {"prior"}
+    as_they_come.add(problem.space.prior(1000, np.random.default_rng(1)), "prior")
+    usual = score(as_they_come.X)
+    assert np.median(score(pool.X[first:])) > np.quantile(usual, 0.8)
+    assert score(pool.X).max() >= np.quantile(usual, 0.995)
+    again = Pool(problem, seed=0)
+    again.add(codes, "prior")
+    sift(again, problem.space, score, n=100, draws=1000, rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(again.codes, pool.codes)
+
+
+def test_without_a_pool_there_is_nothing_to_sift_by(problem: Problem) -> None:
+    pool = Pool(problem, seed=0)
+    sift(pool, problem.space, np.sum, n=10, draws=50, rng=np.random.default_rng(1))
+    drawn = problem.space.prior(50, np.random.default_rng(1))
+    np.testing.assert_array_equal(pool.codes, drawn[:10])
 
 
 def test_explore_moves_around_good_designs(problem: Problem) -> None:
