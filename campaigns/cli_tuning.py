@@ -114,7 +114,7 @@ def tune(
         result = run_job(place, on_progress=_telling(out))
     if result["kind"] != "tuned":
         collapsed = result["kind"] == "collapsed"
-        if collapsed:
+        if collapsed or result.get("final"):  # the same would come of it again
             shutil.rmtree(place)
         else:
             (place / "result.json").unlink(missing_ok=True)

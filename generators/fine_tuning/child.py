@@ -33,7 +33,7 @@ def main(folder: Path) -> int:
         figures = {"before": error.before, "after": error.after}
         result = {"kind": "collapsed", "message": str(error), **figures}
     except FineTuneError as error:
-        result = {"kind": "failed", "message": str(error)}
+        result = {"kind": "failed", "message": str(error), "final": True}
     except Exception as error:  # a defect, or the disk: the log has the traceback
         traceback.print_exc()
         told = " ".join(str(error).split()) or type(error).__name__

@@ -93,7 +93,8 @@ def run_job(
 
     Returns:
         `kind` (tuned, collapsed or failed); of a version version, out, before, after, minutes,
-        learned_from; of the others message, and of one that collapsed before and after.
+        learned_from; of the others message, of one that collapsed before and after, and of one that
+        failed `final` where the same job would fail again.
 
     Raises:
         OSError: The child cannot be started.

@@ -25,7 +25,7 @@ COMMANDS = (
     "init", "validate", "run", "propose", "explain", "ingest", "status", "export", "backtest",
     "doctor",
 )  # fmt: skip
-GENERATORS = ("list", "show", "sample", "complete", "evaluate", "train", "fit-prior")
+GENERATORS = ("list", "show", "sample", "complete", "evaluate", "train", "fit-prior", "tune")
 HEAVY = ("torch", "botorch", "ax", "pymatgen", "pandas", "scipy", "sqlalchemy", "pint")
 
 
@@ -712,6 +712,39 @@ def test_evaluate_refuses_before_it_measures(matloop, tmp_path, monkeypatch, wor
     status, _, err = matloop("generators", "evaluate", *words)
     assert status == 2
     assert told in err
+
+
+@pytest.mark.slow
+def test_a_generator_is_tuned_on_a_table(matloop, matloop_json, tmp_path):
+    from generators import load_generator
+
+    parent = load_generator("perovskites")
+    designs = [d for d in parent.sample(12, seed=1) if d is not None]
+    with Path("found.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["cif", "density (g/cm^3)", "luck"])
+        rows.writerow(["absent.cif", 1.0, 1.0])
+        for i, design in enumerate(designs):
+            rows.writerow([parent.to_json(design)["cif"], float(design.density), (7 * i) % 11])
+    words = ["generators", "tune", "perovskites", "--results", "found.csv", "--out"]
+    status, _, err = matloop(*words, "no.safetensors", "--seek", "maximize luck")
+    assert status == 1
+    assert "tell nothing yet" in err
+    assert "nothing was written" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["found.csv"]  # no job that would fail again
+    for seek, said in (("maximize gloss", "no column 'gloss'"), ("more luck", "--seek")):
+        status, _, err = matloop(*words, "no.safetensors", "--seek", seek)
+        assert status != 0
+        assert said in err
+    options = ["mine.safetensors", "--seek", "maximize density", "--method", "full", "--steps", 2]
+    status, document = matloop_json(*words, *options)
+    assert status == 0, document
+    assert document["data"]["parent"] == parent.version
+    assert len(document["data"]["refused"]) == 1
+    assert load_generator(Path("mine.safetensors")).parent == parent.version
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "found.csv", "mine.safetensors", "mine.json",
+    }  # fmt: skip
 
 
 # Doctor
