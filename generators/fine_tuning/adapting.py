@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from generators.crystals.embedding import PredictedProperties
-from generators.crystals.wyckoff import UndescribableError
 from generators.fine_tuning.adapter import FittedAdapter, PriorAdapter, make
 from generators.fine_tuning.objective import Bent
 from generators.fine_tuning.recipe import Array, Examined, FineTuneError, Recipe
@@ -267,19 +266,11 @@ def _steady(base: CrystalGenerator, z: Tensor) -> tuple[Tensor, list[Any]]:
 
     No other would be sampled, or proposed: an aim that led to unsteady ones would be wasted.
     """
-    kept, designs = [], []
-    for i, design in enumerate(base.decode(z)):
-        if design is None:
-            continue
-        try:
-            base.crystal(design)
-        except UndescribableError:
-            continue  # its symmetry is not as it was decoded
-        kept.append(i)
-        designs.append(design)
-    steady = base.steady(designs).tolist()
-    kept = [i for i, ok in zip(kept, steady, strict=True) if ok]
-    return z[kept].float(), [d for d, ok in zip(designs, steady, strict=True) if ok]
+    found = base.decode(z)
+    made = [i for i, design in enumerate(found) if design is not None]
+    steady = base.steady([d for d in found if d is not None])
+    kept = [i for i, ok in zip(made, steady, strict=True) if ok]
+    return z[kept].float(), [found[i] for i in kept]
 
 
 class _Inputs:
