@@ -167,10 +167,16 @@ def _compare(rows: dict[str, Any], arm: str, base: str) -> None:
     for after in (0.3, 0.5, 1.0):
         at = round(after * len(rows[arm][seeds[0]]["trace"])) - 1
         own, other = (np.array([rows[a][s]["trace"][at] for s in seeds]) for a in (arm, base))
-        less = own - other
-        half = t.ppf(0.975, len(less) - 1) * less.std(ddof=1) / np.sqrt(len(less))
+        less, half = paired(own, other)
         print(f"{arm} after {at + 1} trials: mean {own.mean():.0f}, less {base} "
-              f"{less.mean():+.0f} +- {half:.0f}, {len(seeds)} seeds")  # fmt: skip
+              f"{less:+.0f} +- {half:.0f}, {len(seeds)} seeds")  # fmt: skip
+
+
+def paired(own: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Mean of the differences, and half of its 95 % interval by Student's t."""
+    less = own - other
+    half = t.ppf(0.975, len(less) - 1) * less.std(ddof=1) / np.sqrt(len(less))
+    return float(less.mean()), float(half)
 
 
 if __name__ == "__main__":

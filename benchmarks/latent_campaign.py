@@ -36,8 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from hypervolume import spec_for
-from scipy.stats import t
+from hypervolume import paired, spec_for
 
 from campaigns.tuning import aims
 from generators.crystals.generator import CrystalGenerator
@@ -185,9 +184,8 @@ def main() -> None:
         seeds = sorted(set(kept[arm]) & set(kept.get(base, {})), key=int)
         for what in ("hypervolume", "area") if len(seeds) > 1 else ():
             own = np.array([kept[arm][s][what] for s in seeds])
-            less = own - np.array([kept[base][s][what] for s in seeds])
-            half = t.ppf(0.975, len(less) - 1) * less.std(ddof=1) / np.sqrt(len(less))
-            told = f"mean {own.mean():6.0f}  less {base} {less.mean():+6.0f} +- {half:.0f}"
+            less, half = paired(own, np.array([kept[base][s][what] for s in seeds]))
+            told = f"mean {own.mean():6.0f}  less {base} {less:+6.0f} +- {half:.0f}"
             print(f"{arm:13} {what:11} {told}, {len(seeds)} seeds")
 
 
