@@ -230,22 +230,6 @@ def magpie_radii() -> Array:
 
 
 @lru_cache(maxsize=1)
-def substitutions() -> Array:
-    """How alike elements are in chemistry: `MAX_Z + 1 x MAX_Z + 1` probabilities, rows sum to 1."""
-    table = element_table()
-    weights = np.array([0.5, 1.0, 0.7, 1.0, 0.7, 0.7, 1.5, 1.0, 0.5, 0.5, 1.0, 0.5])
-    scaled = table * weights
-    distance = ((scaled[:, None] - scaled[None]) ** 2).sum(-1)
-    alike = np.exp(-distance / 2.0)
-    alike[0] = alike[:, 0] = 0.0
-    alike[:, 95:] = 0.0  # beyond americium there are no data
-    np.fill_diagonal(alike, 0.0)
-    alike[0, 0] = 1.0
-    total = alike.sum(1, keepdims=True)
-    return np.where(total > 0, alike / np.maximum(total, 1e-12), np.eye(MAX_Z + 1))
-
-
-@lru_cache(maxsize=1)
 def position_table() -> tuple[Array, Array, Array]:
     """Every Wyckoff position of every group.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from generators.crystals.dataset import Row
 from generators.crystals.grounding import ground
 from generators.crystals.network import CrystalNetwork, Size
+from generators.crystals.substitution import replacements
 from generators.crystals.symmetry import Array
 from generators.crystals.tokens import (
     MAX_POSITIONS,
@@ -23,7 +24,6 @@ from generators.crystals.tokens import (
     Tokens,
     fit_atomic_volumes,
     position_table,
-    substitutions,
     tokenize,
 )
 from generators.crystals.wyckoff import element_rank
@@ -51,7 +51,7 @@ class Trained:
 
 
 def substitute(t: Tokens, share: float, source: torch.Generator) -> tuple[Tokens, Tensor]:
-    """Replace the elements of some crystals by chemically similar ones.
+    """Replace the elements of some crystals by similar ones (`replacements`).
 
     A replacement keeps two elements distinct and in the order by which the canonical description
     is chosen, so that the crystal's tokens stay canonical; others are left as they are. The volume
@@ -66,7 +66,7 @@ def substitute(t: Tokens, share: float, source: torch.Generator) -> tuple[Tokens
         The crystals, and which of them (`n`, bool) were changed.
     """
     n = len(t)
-    table = torch.tensor(substitutions(), dtype=torch.float32)
+    table = torch.tensor(replacements(), dtype=torch.float32)
     rank = torch.tensor([element_rank(z) if z else -1.0 for z in range(MAX_Z + 1)])
     drawn = torch.multinomial(table, n, replacement=True, generator=source).T  # n x elements
     stay = torch.rand(n, MAX_Z + 1, generator=source) < 0.3

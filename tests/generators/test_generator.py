@@ -17,7 +17,8 @@ from generators.crystals.dataset import is_held_out, parse_cif, read_table
 from generators.crystals.generator import CrystalGenerator, is_valid
 from generators.crystals.metrics import evaluate_prior, evaluate_reconstruction, wilson
 from generators.crystals.refining import refine
-from generators.crystals.tokens import Tokens, substitutions, tokenize, untokenize
+from generators.crystals.substitution import alike, replacements
+from generators.crystals.tokens import Tokens, tokenize, untokenize
 from generators.crystals.training import substitute
 from generators.crystals.wyckoff import describe
 from tests.generators.crystals import crystals, other_view
@@ -185,10 +186,13 @@ def test_substitution_keeps_the_description_canonical() -> None:
 
 
 def test_substitutes_are_alike() -> None:
-    table = substitutions()
-    assert np.allclose(table.sum(1), 1)
-    # sodium is replaced by potassium rather than by chlorine
-    assert table[11, 19] > table[11, 17]
+    for table in (alike(), replacements()):
+        assert np.allclose(table.sum(1), 1)
+        # sodium is replaced by potassium rather than by chlorine
+        assert table[11, 19] > table[11, 17]
+    # promethium is in no ion of the mined table
+    assert (replacements()[61] == alike()[61]).all()
+    assert replacements()[14, 32] > alike()[14, 32]  # germanium stands for silicon in oxides
 
 
 def test_plain_cifs_are_read_as_pymatgen_reads_them(shared_data: Path) -> None:

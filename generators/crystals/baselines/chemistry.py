@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
 
 import numpy as np
 from pymatgen.core import Composition, Element, Species
 
 from generators.crystals.baselines.choices import Choices
+from generators.crystals.substitution import alike, mined
 from generators.crystals.symmetry import Array
-from generators.crystals.tokens import substitutions
 
 STAYS = 0.5  # how likely an element of an alloy stays, where no mined table says
 
@@ -46,25 +45,6 @@ def _mendeleev(z: int) -> float:
     return float(Element.from_Z(z).mendeleev_no or z)
 
 
-@lru_cache(maxsize=1)
-def _table() -> Any:
-    from pymatgen.analysis.structure_prediction.substitution_probability import (
-        SubstitutionProbability,
-    )
-
-    return SubstitutionProbability()
-
-
-@cache
-def _mined(z: int, charge: int) -> tuple[tuple[int, int, float], ...] | None:
-    """What replaces an ion in known crystals and how often (Hautier 2011); None where unknown."""
-    table, old = _table(), Species(Element.from_Z(z).symbol, charge)
-    if old not in table.species:
-        return None
-    ions = sorted(table.species, key=str)
-    return tuple((new.Z, _charge(new), float(table.cond_prob(new, old))) for new in ions)
-
-
 def charges(composition: Composition) -> dict[int, int] | None:
     """Oxidation states by atomic number, the likeliest that balance; None for an alloy."""
     if all(e.is_metal for e in composition.elements):
@@ -94,11 +74,11 @@ def substitutes(
     found = []
     for z in elements:
         charge = 0 if known is None else known[z]
-        rows = None if known is None else _mined(z, charge)
+        rows = None if known is None else mined(z, charge)
         if rows is None:
-            alike = [(k, charge, float(p)) for k, p in enumerate(substitutions()[z]) if k]
-            alike[z - 1] = (z, charge, STAYS / (1 - STAYS))
-            rows = tuple(alike)
+            similar = [(k, charge, float(p)) for k, p in enumerate(alike()[z]) if k]
+            similar[z - 1] = (z, charge, STAYS / (1 - STAYS))
+            rows = tuple(similar)
         kept = [r for r in rows if r[0] == z or (r[0] in allowed and r[2] >= least)]
         found.append(_ordered(kept, z))
     return found

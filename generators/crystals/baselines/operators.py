@@ -18,8 +18,8 @@ from collections.abc import Collection
 import numpy as np
 
 from generators.crystals.baselines.genome import sort_orbits
+from generators.crystals.substitution import alike
 from generators.crystals.symmetry import Array
-from generators.crystals.tokens import substitutions
 from generators.crystals.wyckoff import WyckoffCrystal, element_rank
 
 _STRAIN = 0.25  # spread of the logarithm of a length, for a step of one
@@ -56,7 +56,7 @@ def _substituted(
     """One element replaced everywhere by one of alike chemistry."""
     kinds = sorted(set(crystal.elements))
     old = int(rng.choice(kinds))
-    weights = substitutions()[old].copy()
+    weights = alike()[old].copy()
     weights[[z for z in range(len(weights)) if z not in allowed or z in kinds]] = 0.0
     if not weights.sum() > 0:
         return crystal

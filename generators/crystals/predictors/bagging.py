@@ -21,7 +21,7 @@ from generators.crystals.predictors.matgl_network import NetworkPredictor
 from generators.crystals.predictors.network import LARGEST_NUMBER
 from generators.crystals.predictors.synthesizability import describe, votes
 from generators.crystals.predictors.weights import hash_of_files, read_recipe
-from generators.crystals.tokens import substitutions
+from generators.crystals.substitution import alike
 from generators.files import write_weights
 
 PASSES = 0.5
@@ -81,7 +81,7 @@ def substituted(structures: Sequence[Structure], each: int, seed: int) -> list[S
         seed: Of draws.
     """
     rng = np.random.default_rng(seed)
-    table = substitutions()
+    table = alike()
     radius = {
         e.symbol: float(e.atomic_radius or e.atomic_radius_calculated or 1.5)
         for e in (Element.from_Z(z) for z in range(1, LARGEST_NUMBER + 1))
