@@ -52,8 +52,8 @@ def replacements() -> Array:
     """What replaces an element in training: `MAX_Z + 1 x MAX_Z + 1` probabilities, rows sum to 1.
 
     Half by the mined table, of which ions of one charge count, so that balanced crystals stay
-    balanced; half by alike chemistry, since the table is of ions alone and knows little of nitrides,
-    carbides and alloys. An element that is in no ion of the table goes by chemistry.
+    balanced; half by alike chemistry, since the table is of ions alone and knows little of
+    nitrides, carbides and alloys. An element that is in no ion of the table goes by chemistry.
     """
     table, found = _mined_table(), np.zeros((MAX_Z + 1, MAX_Z + 1))
     ions = sorted(table.species, key=str)
