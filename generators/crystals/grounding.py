@@ -4,7 +4,8 @@ Heads that are trained on encoded crystals say anything elsewhere, and whoever g
 gradient finds where they are wrong. So they are taught the rest: vectors are drawn, moved down the
 heads' own gradients as an optimiser would, decoded, and encoded again; what the heads say of the
 decoded crystal's own vector is what they should have said of the first. Notin et al. (NeurIPS 2021)
-tell of the failure; encoding again is what Maus et al. (NeurIPS 2022) optimise by.
+tell of the failure; encoding again is what Maus et al. (NeurIPS 2022) optimise by. Trees on the
+decoded crystal itself, fitted to the training rows, are asked too: the two err in other ways.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from generators.crystals.metrics.judge import describe, trees
 from generators.crystals.network import CrystalNetwork
-from generators.crystals.tokens import Tokens
+from generators.crystals.symmetry import Array
+from generators.crystals.tokens import Tokens, untokenize
 
 _BATCH = 512
 _PART = 1000
@@ -30,15 +34,46 @@ def _encoded(network: CrystalNetwork, tokens: Tokens) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _again(
+def _decoded(
     network: CrystalNetwork, z: Tensor, max_atoms: int, elements: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Where vectors that decode to a crystal are encoded, and which of the vectors these are."""
-    drafts = [
-        network.drafts(z[i : i + _PART], max_atoms, elements) for i in range(0, len(z), _PART)
-    ]
-    at = torch.cat([d.owner + i * _PART for i, d in enumerate(drafts)])
-    return torch.cat([_encoded(network, d.tokens)[0] for d in drafts]), at
+) -> list[tuple[Tokens, Tensor]]:
+    """Crystals of vectors that decode to one, in parts, and which of the vectors these are."""
+    parts = range(0, len(z), _PART)
+    drafts = [(i, network.drafts(z[i : i + _PART], max_atoms, elements)) for i in parts]
+    return [(d.tokens, d.owner + i) for i, d in drafts]
+
+
+class _Teacher:
+    """What is said of decoded crystals: the mean of the heads before grounding and of trees.
+
+    Args:
+        network: With the heads; a copy of them is kept.
+        tokens: The training crystals.
+        targets: `n x p`, standardised, NaN where unknown.
+        volumes: By which the crystals were made tokens.
+    """
+
+    def __init__(
+        self, network: CrystalNetwork, tokens: Tokens, targets: Tensor, volumes: Array
+    ) -> None:
+        self._network, self._volumes = network, volumes
+        self._heads = _Heads(copy.deepcopy(network.property_out)).requires_grad_(False)
+        x, known = self._described(tokens), ~torch.isnan(targets)
+        self._trees = [
+            trees().fit(x[known[:, k].numpy()], targets[known[:, k], k].numpy())
+            for k in range(targets.shape[1])
+        ]
+
+    def _described(self, tokens: Tokens) -> Array:
+        crystals = [untokenize(tokens, i, self._volumes) for i in range(len(tokens))]
+        return np.array([describe(c.structure()) for c in crystals if c is not None])
+
+    def __call__(self, tokens: Tokens) -> Tensor:
+        """Of `n` crystals, `n x p`."""
+        says = self._heads(_encoded(self._network, tokens)[0])
+        x = self._described(tokens)
+        other = np.stack([model.predict(x) for model in self._trees], -1)
+        return (says + torch.tensor(other, dtype=says.dtype)) / 2
 
 
 def _descend(heads: nn.Module, z: Tensor, column: int, steps: int, rate: float) -> Tensor:
@@ -66,6 +101,7 @@ def ground(
     network: CrystalNetwork,
     tokens: Tokens,
     targets: Tensor,
+    volumes: Array,
     max_atoms: int,
     elements: Sequence[int],
     plan: Mapping[str, Any],
@@ -77,6 +113,7 @@ def ground(
         network: Trained.
         tokens: The training crystals.
         targets: Their properties, standardised, `n x p`; NaN where unknown.
+        volumes: Of the elements, by which the crystals were made tokens.
         max_atoms: Of the generator.
         elements: Of the generator.
         plan: `rounds`, `draws` and `steps` of each.
@@ -84,8 +121,7 @@ def ground(
     """
     mean, log_variance = _encoded(network, tokens)
     spread = (0.5 * log_variance).exp()
-    teacher = copy.deepcopy(network.property_out)
-    told = _Heads(teacher).requires_grad_(False)
+    teacher = _Teacher(network, tokens, targets, volumes)
     heads = _Heads(network.property_out)
     known = ~torch.isnan(targets)
     seen_z, seen_y = [torch.zeros(0, mean.shape[1])], [torch.zeros(0, targets.shape[1])]
@@ -101,9 +137,9 @@ def ground(
             path = torch.rand(len(rows), 1, generator=source)
             moved.append(torch.lerp(start[rows], end, path))
         z = torch.cat([*moved, start + away * 0.2 * torch.randn(start.shape, generator=source)])
-        again, at = _again(network, z, max_atoms, elements)
-        seen_z.append(z[at])
-        seen_y.append(told(again))
+        for crystals, at in _decoded(network, z, max_atoms, elements):
+            seen_z.append(z[at])
+            seen_y.append(teacher(crystals))
         every_z, every_y = torch.cat(seen_z), torch.cat(seen_y)
         heads.train()
         optimizer = torch.optim.AdamW(heads.parameters(), 3e-3, weight_decay=1e-4)

@@ -214,10 +214,12 @@ def train(
             on_epoch(epoch + 1, totals)
     elements = tuple(sorted({z for row in rows for z in row.crystal.elements}))
     if "grounding" in plan:
+        # trees and small heads: no work for a GPU
         ground(
-            network.eval(), tokens.to(device), targets, recipe["max_atoms"], elements,
+            network.eval().cpu(), tokens, targets.cpu(), volumes, recipe["max_atoms"], elements,
             plan["grounding"], source,
         )  # fmt: skip
+        network.to(device)
     minutes = (time.monotonic() - started) / 60
     return Trained(network.eval(), volumes, mean, scale, elements, minutes)
 

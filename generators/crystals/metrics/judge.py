@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,13 @@ def describe(structure: Structure) -> NDArray[np.float64]:
     )
 
 
+def trees() -> Any:
+    """Gradient-boosted trees that learn a property from `describe`, not fitted yet."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    return HistGradientBoostingRegressor(max_iter=500, learning_rate=0.08)
+
+
 class Judge:
     """Gradient-boosted trees on `describe`, fitted to a data set.
 
@@ -68,10 +76,9 @@ class Judge:
         name: str,
         seed: int = 0,
     ) -> None:
-        from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.model_selection import KFold, cross_val_predict
 
-        self._model = HistGradientBoostingRegressor(max_iter=500, learning_rate=0.08)
+        self._model = trees()
         x = self._describe(structures)
         folds = KFold(_FOLDS, shuffle=True, random_state=seed)
         seen = cross_val_predict(self._model, x, values, cv=folds)
