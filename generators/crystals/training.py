@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from generators.crystals.dataset import Row
-from generators.crystals.grounding import ground
 from generators.crystals.network import CrystalNetwork, Size
 from generators.crystals.substitution import replacements
 from generators.crystals.symmetry import Array
@@ -214,6 +213,9 @@ def train(
             on_epoch(epoch + 1, totals)
     elements = tuple(sorted({z for row in rows for z in row.crystal.elements}))
     if "grounding" in plan:
+        # what it asks trees by measures generators, and these hold trained networks
+        from generators.crystals.grounding import ground
+
         # trees and small heads: no work for a GPU
         ground(
             network.eval().cpu(), tokens, targets.cpu(), volumes, recipe["max_atoms"], elements,
