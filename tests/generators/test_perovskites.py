@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from generators.crystals.choosing import choose
 from generators.crystals.dataset import is_held_out, read_table
 from generators.crystals.generator import CrystalGenerator, is_valid
 from generators.crystals.geometry import contacts, place
+from generators.crystals.grounding import ground
 from generators.crystals.metrics import evaluate_reconstruction
 from generators.crystals.metrics.validity import composition_validity
 from generators.crystals.tokens import NO_POSITION, tokenize, untokenize
@@ -130,3 +132,33 @@ def test_mutated_crystals_can_be_written() -> None:
     assert (position.diff(dim=1) >= 0).all()  # ascending, as the decoder writes them
     assert ((position != NO_POSITION) == (new.element > 0)).all()
     assert ((new.free >= 0) & (new.free < 1)).all()
+
+
+def test_grounded_heads_foretell_what_vectors_decode_to(shipped: CrystalGenerator) -> None:
+    def wanted(crystal: Structure) -> list[float]:
+        return [2 * (crystal.composition.average_electroneg - 2.2), crystal.volume / 40 - 1.5]
+
+    network = copy.deepcopy(shipped.network)
+    known = [s for s in shipped.decode(shipped.prior(250, seed=3)) if s is not None]
+    tokens = tokenize([shipped.crystal(s) for s in known], shipped.volumes)
+    targets = torch.tensor([wanted(s) for s in known], dtype=torch.float32)
+    targets[::5, 1] = torch.nan  # not everything was measured
+    z = 1.5 * torch.randn(150, shipped.dim, generator=torch.Generator().manual_seed(5))
+    decoded = shipped.decode(z.double())
+    at = [i for i, s in enumerate(decoded) if s is not None]
+    truth = torch.tensor([wanted(decoded[i]) for i in at])
+    plan = {"rounds": 2, "draws": 150, "steps": 300}
+    source = torch.Generator().manual_seed(0)
+
+    def miss() -> torch.Tensor:
+        with torch.no_grad():
+            return (network.predict(z[at]) - truth).abs().median(0).values
+
+    before = miss()
+    elements = shipped.card["elements"]
+    ground(network, tokens, targets, shipped.volumes, shipped.max_atoms, elements, plan, source)
+    assert (miss() < 0.4 * before).all()
+    other = dict(shipped.network.named_parameters())
+    for name, value in network.named_parameters():
+        if not name.startswith("property_out"):
+            assert torch.equal(value, other[name])
