@@ -40,6 +40,8 @@ class TuneFloor(Part):
     """Of draws from the prior that are valid."""
     unique: Share = 0.5
     """Of those that differ."""
+    new: Share = 0.2
+    """Of those that were not examined yet."""
 
 
 class FineTune(Part):

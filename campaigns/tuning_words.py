@@ -9,6 +9,7 @@ _FIGURES = {
     "reconstruction": "held-out designs that come back",
     "valid": "valid draws",
     "unique": "draws that differ",
+    "new": "draws not examined yet",
 }
 
 
@@ -36,6 +37,7 @@ def figures(before: Mapping[str, float], after: Mapping[str, float]) -> str:
     return ", ".join(
         f"{words} {100 * before[name]:.0f} % -> {100 * after[name]:.0f} %"
         for name, words in _FIGURES.items()
+        if name in before and name in after
     )
 
 

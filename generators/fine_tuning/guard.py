@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pymatgen.core import Structure
 
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal
 from generators.fine_tuning.recipe import Collapsed, Floor
@@ -35,18 +36,24 @@ def begin(generator: CrystalGenerator) -> dict[str, Any]:
     return {"crystals": [_numbers(c) for c in crystals], "first": measure(generator, crystals)}
 
 
-def figures(generator: CrystalGenerator, guard: Mapping[str, Any]) -> dict[str, float]:
+def figures(
+    generator: CrystalGenerator, guard: Mapping[str, Any], examined: Sequence[Structure]
+) -> dict[str, float]:
     """`measure` on the set of a card."""
-    return measure(generator, [_crystal(numbers) for numbers in guard["crystals"]])
+    return measure(generator, [_crystal(numbers) for numbers in guard["crystals"]], examined)
 
 
-def measure(generator: CrystalGenerator, held: Sequence[WyckoffCrystal]) -> dict[str, float]:
+def measure(
+    generator: CrystalGenerator,
+    held: Sequence[WyckoffCrystal],
+    examined: Sequence[Structure] = (),
+) -> dict[str, float]:
     """Figures of a generator.
 
     Returns:
         `reconstruction`: share of held-out designs that decode to a match; `valid`: share of prior
         draws that decode to a valid design; `unique`: share of these that differ in formula, group
-        or number of atoms.
+        or number of atoms; `new`: share of these that differ in that from all that was examined.
     """
     structures = [crystal.structure() for crystal in held]
     decoded = generator.decode(generator.encode(structures))
@@ -54,19 +61,24 @@ def measure(generator: CrystalGenerator, held: Sequence[WyckoffCrystal]) -> dict
         d is not None and generator.same(s, d) for s, d in zip(structures, decoded, strict=True)
     ]
     drawn = [d for d in generator.decode(generator.prior(DRAWS, _SEED + 1), _SEED) if d is not None]
-    kinds = set()
-    for structure in drawn:
-        try:
-            crystal = generator.crystal(structure)
-        except UndescribableError:
-            kinds.add((structure.composition.reduced_formula, 0, len(structure)))
-            continue
-        kinds.add((structure.composition.reduced_formula, crystal.number, crystal.atoms))
+    kinds = [_kind(generator, structure) for structure in drawn]
+    old = {_kind(generator, structure) for structure in examined}
     return {
         "reconstruction": float(np.mean(same)),
         "valid": len(drawn) / DRAWS,
-        "unique": len(kinds) / max(1, len(drawn)),
+        "unique": len(set(kinds)) / max(1, len(drawn)),
+        "new": sum(kind not in old for kind in kinds) / max(1, len(drawn)),
     }
+
+
+def _kind(generator: CrystalGenerator, structure: Structure) -> tuple[str, int, int]:
+    """Formula, space group (0: none is found) and atoms of the primitive cell."""
+    formula = structure.composition.reduced_formula
+    try:
+        crystal = generator.crystal(structure)
+    except UndescribableError:
+        return formula, 0, len(structure)
+    return formula, crystal.number, crystal.atoms
 
 
 def check(
@@ -84,11 +96,14 @@ def check(
         "reconstruction": "held-out designs that come back",
         "valid": "draws that are valid",
         "unique": "draws that differ",
+        "new": "draws that were not examined yet",
     }
+    # before anything was examined all was new; older cards do not say so
+    least = {name: share * first.get(name, 1.0) for name, share in asdict(floor).items()}
     low = [
-        f"{words[name]}: {100 * after[name]:.0f} %, the floor is {100 * least * first[name]:.0f} %"
-        for name, least in asdict(floor).items()
-        if not after[name] >= least * first[name]
+        f"{words[name]}: {100 * after[name]:.0f} %, the floor is {100 * bound:.0f} %"
+        for name, bound in least.items()
+        if not after[name] >= bound
     ]
     if low:
         raise Collapsed(f"the new version fell below its floor ({'; '.join(low)})", before, after)

@@ -102,11 +102,14 @@ class Floor:
         reconstruction: Of held-out designs that decode to a match.
         valid: Of prior draws that decode to a valid design.
         unique: Of those that are different designs.
+        new: Of those that were not examined yet: a version that writes little else than what is
+            known has nothing to propose.
     """
 
     reconstruction: float = 0.7
     valid: float = 0.8
     unique: float = 0.5
+    new: float = 0.2
 
     def __post_init__(self) -> None:
         for name, share in asdict(self).items():

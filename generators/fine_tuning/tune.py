@@ -92,9 +92,7 @@ def fine_tune(
         raise FineTuneError(f"{out} is there already, and a version never changes: name another")
     known = describe(generator, examined, recipe)
     held = guard.begin(generator)
-    # of a generator that was never tuned they were just measured
-    tuned_before = "guard" in generator.card
-    before = guard.figures(generator, held) if tuned_before else dict(held["first"])
+    before = guard.figures(generator, held, known.designs)
     fabric = make_fabric(runtime)
     again = None if recipe.method == "adapter" else replay(generator, recipe)
 
@@ -158,7 +156,7 @@ def fine_tune(
         "guard": held,
         "fine_tuning": told,
     }
-    return _keep(trained, card, priors, recipe, before, out)
+    return _keep(trained, card, priors, recipe, known, before, out)
 
 
 def _keep(
@@ -166,6 +164,7 @@ def _keep(
     card: dict[str, Any],
     priors: list[FittedPrior | None],
     recipe: Recipe,
+    known: Known,
     before: dict[str, float],
     out: Path,
 ) -> CrystalGenerator:
@@ -175,7 +174,7 @@ def _keep(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tuned.") as place:
             draft = Path(place) / out.name
             CrystalGenerator.save(trained, card, draft, prior)
-            after = guard.figures(CrystalGenerator.load(draft), card["guard"])
+            after = guard.figures(CrystalGenerator.load(draft), card["guard"], known.designs)
         try:
             guard.check(card["guard"]["first"], before, after, recipe.floor)
             break

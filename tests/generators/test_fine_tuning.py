@@ -41,7 +41,7 @@ from generators.fine_tuning.teacher import Teacher
 from tests.generators.crystals import crystals
 
 DENSE = (Aim("density", "maximize"),)
-NO_FLOOR = Floor(0, 0, 0)
+NO_FLOOR = Floor(0, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_every_way_makes_a_version_with_a_parent(
         told = new.card["fine_tuning"]
         assert told["learned_from"]["designs"] == len(examined)
         assert told["learned_from"]["failed"] == 1
-        assert set(told["before"]) == set(told["after"]) == {"reconstruction", "valid", "unique"}
+        assert set(told["before"]) == set(told["after"]) == {"reconstruction", "valid", "unique", "new"}
         assert load_generator(out).version == new.version
         versions.add(new.version)
     assert len(versions) == 5
@@ -237,6 +237,20 @@ def test_collapse_is_not_shipped(
         caught.value.after["reconstruction"] < 0.7 * caught.value.before["reconstruction"]
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_version_that_writes_what_is_known_is_not_shipped(parent: CrystalGenerator) -> None:
+    held = guards.begin(parent)
+    assert held["first"]["new"] == 1
+    some = parent.decode(parent.prior(guards.DRAWS, guards._SEED + 1), guards._SEED)
+    drawn = [s for s in some if s is not None]
+    after = guards.figures(parent, held, drawn)
+    assert after["new"] == 0
+    with pytest.raises(Collapsed, match="not examined yet: 0 %, the floor is 20 %"):
+        guards.check(held["first"], held["first"], after, Floor())
+    # a card of before this was looked at
+    older = {k: v for k, v in held["first"].items() if k != "new"}
+    guards.check(older, older, {**after, "new": 0.5}, Floor())
 
 
 def test_too_little_to_learn_from_is_said(
