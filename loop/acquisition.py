@@ -124,7 +124,7 @@ class Acquisition:
         feasible = counts(problem, outcomes)
         self.constrained = bool(problem.constraints) and not feasible.any()
         like = surrogate.scales
-        corner, _ = reference_point(problem, outcomes)
+        corner, _ = reference_point(problem, outcomes, searching=True)
         self.corner = torch.as_tensor(corner).to(like) / self._spread
         means = self._means(X)
         known = self._utilities(means)

@@ -52,12 +52,21 @@ def pareto_mask(problem: Problem, outcomes: np.ndarray) -> np.ndarray:
     return mask
 
 
-def reference_point(problem: Problem, outcomes: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def reference_point(
+    problem: Problem, outcomes: np.ndarray, searching: bool = False
+) -> tuple[np.ndarray, list[str]]:
     """The corner that hypervolume is measured from.
 
     An objective's threshold where it has one; else a tenth of the spread below the worst value on
     the front, so that the front's ends count too (Ishibuchi 2018). Spread and front are those of
     the feasible designs, or of all measured ones while none is feasible.
+
+    Args:
+        problem: the goals.
+        outcomes: n x m.
+        searching: below the worst value of all in place of the front's. From so low a corner, what
+            lies beyond the ends of a young front is worth going for; from below the front's own
+            ends next to nothing is, and the search stays where the front happened to begin.
 
     Returns:
         k utilities (see `utilities`), and a sentence for each that was inferred. Nan where nothing
@@ -70,7 +79,7 @@ def reference_point(problem: Problem, outcomes: np.ndarray) -> tuple[np.ndarray,
     notes = []
     for j, objective in enumerate(problem.objectives):
         known = rows if rows.any() else np.isfinite(values[:, j])
-        ends = front if rows.any() else known
+        ends = front if rows.any() and not searching else known
         if objective.threshold is not None:
             corner[j] = objective.threshold * (1.0 if objective.goal == "maximize" else -1.0)
         elif known.any():
