@@ -5,6 +5,7 @@ that the generator knows. Density alone is a poor measure in many dimensions (Na
 2019), so it is calibrated, with the distance from the nearest component and the norm, by logistic
 regression (Platt 1999), to the chance that the vector decodes to a valid crystal whose own vector
 is near: no farther than a third of what lies between two draws of the normal prior, `sqrt(2 d)`.
+Squared terms may only take away, so that far beyond all it was fitted to the chance is none.
 """
 
 from __future__ import annotations
@@ -59,6 +60,26 @@ def _terms(x: Array) -> Array:
     return np.concatenate([x, x**2], 1)
 
 
+def _fitted(terms: Array, true: NDArray[np.bool_]) -> tuple[Array, float]:
+    """Weights and bias of the regression, with a unit normal prior on the weights."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    sign = np.where(true, 1.0, -1.0)
+    design = np.concatenate([terms, np.ones((len(terms), 1))], 1)
+
+    def loss(w: Array) -> tuple[float, Array]:
+        margin = sign * (design @ w)
+        slope = design.T @ (-sign * expit(-margin))
+        kept = np.append(w[:-1], 0.0)
+        return float(np.logaddexp(0, -margin).sum() + 0.5 * kept @ kept), slope + kept
+
+    squared = terms.shape[1] // 2
+    bounds = [(None, None)] * squared + [(None, -0.01)] * squared + [(None, None)]
+    w = minimize(loss, np.zeros(design.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x
+    return w[:-1], float(w[-1])
+
+
 def calibrate(
     generator: CrystalGenerator, known: Tensor, n: int = 2000, seed: int = 0
 ) -> dict[str, Any]:
@@ -77,7 +98,6 @@ def calibrate(
         What `chance` needs, and with it `auc` and `error`: the mean difference of the chance and
         the share of successes, over tenths of the vectors; on a half that was not fitted to.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
 
     prior = generator.learnt_prior
@@ -98,12 +118,12 @@ def calibrate(
     mean, scale = x.mean(0), x.std(0) + 1e-9
     terms = _terms((x - mean) / scale)
     fitted_to = np.arange(len(z)) % 2 == 0
-    model = LogisticRegression(C=1.0, max_iter=1000).fit(terms[fitted_to], back[fitted_to])
+    weights, bias = _fitted(terms[fitted_to], back[fitted_to])
     told: dict[str, Any] = {
         "mean": mean.tolist(),
         "scale": scale.tolist(),
-        "weights": model.coef_[0].tolist(),
-        "bias": float(model.intercept_[0]),
+        "weights": weights.tolist(),
+        "bias": bias,
     }
     rest = ~fitted_to
     said, true = _logistic(told, x[rest]), back[rest]
