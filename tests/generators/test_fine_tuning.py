@@ -156,7 +156,11 @@ def test_every_way_makes_a_version_with_a_parent(
         told = new.card["fine_tuning"]
         assert told["learned_from"]["designs"] == len(examined)
         assert told["learned_from"]["failed"] == 1
-        assert set(told["before"]) == set(told["after"]) == {"reconstruction", "valid", "unique", "new"}
+        assert (
+            set(told["before"])
+            == set(told["after"])
+            == {"reconstruction", "valid", "unique", "new"}
+        )
         assert load_generator(out).version == new.version
         versions.add(new.version)
     assert len(versions) == 5
