@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 DRAWS = 20  # latent vectors for each design that is asked for, at most
 SPARE = 4  # unsteady designs for each that is asked for, before such are taken
-SIZED = 8  # latent vectors for each, before a design of another size may do
 _LEAST = 64  # latent vectors of a round: as fast as one
 
 
@@ -93,12 +92,10 @@ def draw(
     out = Drawn([], n)
     source = torch.Generator().manual_seed(seed)
     seen: set[Any] = set()
-    places = _Places(n)
-    while places.free and out.draws < DRAWS * n and len(places.unsteady) < SPARE * n:
-        if out.draws >= SIZED * n and places.free <= len(places.extra) + len(places.waiting):
-            break
-        share = max(n - places.free, 1) / max(out.draws, 1)  # of draws that will do, so far
-        need = places.free / (share if out.draws else 0.8)
+    spare: list[tuple[float, Structure]] = []
+    while len(out.designs) < n and out.draws < DRAWS * n and len(spare) < SPARE * n:
+        share = max(len(out.designs), 1) / max(out.draws, 1)  # of draws that will do, so far
+        need = (n - len(out.designs)) / (share if out.draws else 0.8)
         size = int(min(max(need * 1.1, _LEAST), 1024, max(DRAWS * n - out.draws, _LEAST)))
         good: list[Structure] = []
         for structure in _round(generator, size, source, conditions, partial):
@@ -117,71 +114,18 @@ def draw(
             else:
                 assert structure is not None
                 good.append(structure)
-        tried = places.wanted(good)
-        away = generator.returns(tried) if conditions.steady else np.zeros(len(tried))
-        for structure, far in zip(tried, away, strict=True):
-            steady = bool(far <= generator.steadiness) or not conditions.steady
-            if not steady:
+        away = generator.returns(good) if conditions.steady else np.zeros(len(good))
+        for structure, far in zip(good, away, strict=True):
+            if far > generator.steadiness:
                 out.misses["not steady"] += 1
-            places.take(structure, float(far), steady)
-    for structure in places.waiting if places.free > len(places.extra) else ():
-        # of another size than is lacking, but better than what is not steady
-        far = float(generator.returns([structure])[0])
-        places.take(structure, far, far <= generator.steadiness)
-        if places.free <= len(places.extra):
-            break
-    out.designs, out.unsteady = places.designs()
+                spare.append((float(far), structure))
+            elif len(out.designs) < n:
+                out.designs.append(structure)
+    lack = n - len(out.designs)
+    chosen = sorted(spare, key=lambda pair: pair[0])[:lack]
+    out.designs += [structure for _, structure in chosen]
+    out.unsteady = len(chosen)
     return out
-
-
-class _Places:
-    """A place for each of `n` designs, of the size of one of the first draws that will do.
-
-    Large crystals are seldom steady. Were the first steady ones taken, what is drawn would be of
-    half the size of what is known; so each place waits for a steady one of its number of atoms.
-    """
-
-    def __init__(self, n: int) -> None:
-        self._n, self._known = n, 0
-        self._open: dict[int, list[int]] = defaultdict(list)  # places by the number of atoms
-        self._filled: dict[int, Structure] = {}
-        self.extra: list[Structure] = []  # steady, of a size that is full
-        self.waiting: list[Structure] = []  # the same, if they are steady
-        self.unsteady: list[tuple[float, Structure]] = []
-
-    @property
-    def free(self) -> int:
-        """How many places are to be filled."""
-        return self._n - len(self._filled)
-
-    def wanted(self, structures: Sequence[Structure]) -> list[Structure]:
-        """Those for which a place is free; the first `n` that come make the places."""
-        for structure in structures[: self._n - self._known]:
-            self._open[len(structure)].append(self._known)
-            self._known += 1
-        some = [bool(self._open[len(s)]) for s in structures]
-        self.waiting += [s for s, free in zip(structures, some, strict=True) if not free]
-        return [s for s, free in zip(structures, some, strict=True) if free]
-
-    def take(self, structure: Structure, far: float, steady: bool) -> None:
-        """Give a design its place, or keep it for later."""
-        free = self._open[len(structure)]
-        if not steady:
-            self.unsteady.append((far, structure))
-        elif free:
-            self._filled[free.pop(0)] = structure
-        else:
-            self.extra.append(structure)
-
-    def designs(self) -> tuple[list[Structure], int]:
-        """The designs in the order of their places, and how many of them, at the end, are unsteady.
-
-        A place for which nothing came is given to a steady design of another size, then to the one
-        that is least unsteady.
-        """
-        found = [self._filled[i] for i in sorted(self._filled)] + self.extra[: self.free]
-        rest = [s for _, s in sorted(self.unsteady, key=lambda u: u[0])[: self._n - len(found)]]
-        return found + rest, len(rest)
 
 
 def _round(

@@ -18,7 +18,6 @@ from generators.crystals.balance import balanced
 from generators.crystals.completion import partial_of
 from generators.crystals.conditions import ConditionError, Conditions
 from generators.crystals.dataset import Row
-from generators.crystals.drawing import _Places
 from generators.crystals.familiarity import calibrate
 from generators.crystals.generator import CrystalGenerator
 from generators.crystals.prior_training import fit_prior
@@ -187,34 +186,6 @@ def test_where_none_comes_back_the_nearest_are_taken_and_it_is_said(
     assert (np.diff(away) >= 0).all()
     every = generator.draw(40, seed=0, conditions={"steady": False}).designs
     assert away[0] <= generator.returns(every[:20]).min()
-
-
-def test_steady_draws_are_as_large_as_others(generator: CrystalGenerator) -> None:
-    def sizes(steady: bool) -> np.ndarray:
-        drawn = generator.draw(200, seed=5, conditions={"steady": steady}).designs
-        return np.sort([len(s) for s in drawn])
-
-    # one by one in order of size, but for places that no steady crystal came for
-    assert np.abs(sizes(True) - sizes(False)).mean() <= 0.1 * sizes(False).mean()
-
-
-def test_a_place_waits_for_a_steady_design_of_its_size() -> None:
-    small, large = (crystals()[k].get_primitive_structure() for k in ("rocksalt", "perovskite"))
-    places = _Places(3)
-    assert places.wanted([large, small, small, large]) == [large, small, small, large]
-    for structure, far in ((large, 9.0), (small, 0.1), (small, 0.2), (small, 0.3)):
-        places.take(structure, far, steady=far < 1)
-    assert places.free == 1
-    assert places.wanted([small]) == []  # its size is full, and it waits
-    assert places.designs() == ([small, small, small], 0)  # a steady one of another size
-    places.take(large, 0.4, steady=True)
-    assert places.designs() == ([large, small, small], 0)
-    assert places.free == 0
-    poor = _Places(2)
-    poor.wanted([large, large])
-    for far in (7.0, 5.0):
-        poor.take(large, far, steady=False)
-    assert poor.designs() == ([large, large], 2)
 
 
 def test_a_composition_is_met_exactly(generator: CrystalGenerator) -> None:
