@@ -71,6 +71,18 @@ def test_inferred_reference_lies_below_the_front_and_is_stated() -> None:
     assert np.isfinite(unfinished).all()
 
 
+def test_a_search_counts_from_below_the_worst_result() -> None:
+    problem = Problem(SPACE, two().objectives)
+    outcomes = np.array([[1.0, 2.0], [5.0, 3.0], [0.0, 8.0], [2.0, NAN]])
+    corner, _ = reference_point(problem, outcomes)
+    assert corner.tolist() == pytest.approx([1.0 - 0.5, -3.0 - 0.6])
+    below, _ = reference_point(problem, outcomes, searching=True)
+    assert below.tolist() == pytest.approx([0.0 - 0.5, -8.0 - 0.6])
+    fixed = Problem(SPACE, two(a=3.0, b=4.0).objectives)
+    for searching in (False, True):
+        assert reference_point(fixed, outcomes, searching)[0].tolist() == [3.0, -4.0]
+
+
 def test_hypervolume_of_one_and_three_objectives() -> None:
     objectives = tuple(Objective(m, "maximize", "", threshold=0.0) for m in "abc")
     cube = Problem(SPACE, objectives)
