@@ -150,7 +150,8 @@ def test_grounded_heads_foretell_what_vectors_decode_to(shipped: CrystalGenerato
     z_known = shipped.embed(known).float()
     optimizer = torch.optim.Adam(network.property_out.parameters(), 1e-2)
     for _ in range(300):  # heads that know encoded crystals, and nothing else
-        error = torch.where(torch.isnan(targets), 0, network.predict(z_known) - targets.nan_to_num())
+        error = network.predict(z_known) - targets.nan_to_num()
+        error = torch.where(torch.isnan(targets), 0, error)
         optimizer.zero_grad()
         error.square().mean().backward()
         optimizer.step()
