@@ -65,6 +65,7 @@ class _Teacher:
         ]
 
     def _described(self, tokens: Tokens) -> Array:
+        # a training crystal and a draft have at least one atom, so none is left out
         crystals = [untokenize(tokens, i, self._volumes) for i in range(len(tokens))]
         return np.array([describe(c.structure()) for c in crystals if c is not None])
 
