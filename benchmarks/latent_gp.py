@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
+from botorch.models.transforms import Normalize
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from pymatgen.core import Structure
 from torch import Tensor
@@ -73,12 +74,10 @@ def main() -> None:
 
 def _foretold(x: Tensor, y: Tensor, at: Tensor) -> np.ndarray:
     """Means at `m x d`, of a process fitted to `n x d` and `n x 1`: `m`."""
-    low, high = x.amin(0), x.amax(0)
-    scale = (high - low).clamp_min(1e-9)
-    model = SingleTaskGP((x - low) / scale, y)
+    model = SingleTaskGP(x, y, input_transform=Normalize(x.shape[1]))
     fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
     with torch.no_grad():
-        return np.asarray(model.posterior((at - low) / scale).mean[:, 0])
+        return np.asarray(model.posterior(at).mean[:, 0])
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ a neighbour in the periodic table's column takes the element's place.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
-from pymatgen.analysis.structure_prediction.substitution_probability import SubstitutionProbability
-from pymatgen.core import Element, Species, Structure
+from pymatgen.core import Element, Structure
+
+from generators.crystals.substitution import mined
 
 MOST_SITES = 60
 """Larger cells are reduced before their oxidation states are guessed."""
@@ -24,23 +24,16 @@ _SPARE = frozenset(("He", "Ne", "Ar", "Kr", "Xe", "Rn"))
 
 
 @cache
-def _table() -> Any:
-    return SubstitutionProbability()
-
-
-@cache
 def _partners(element: str, charge: float | None) -> tuple[tuple[str, ...], np.ndarray]:
     """Elements that may take the place of one, and how likely each is."""
     names: list[str] = []
     likely: list[float] = []
     if charge is not None:
-        table = _table()
-        ion = Species(element, charge)
-        if ion in table.species:
-            for other in sorted(table.species, key=str):
-                if other.oxi_state == charge and other.symbol != element:
-                    names.append(other.symbol)
-                    likely.append(float(table.cond_prob(other, ion)))
+        for z, state, chance in mined(Element(element).Z, int(charge)) or ():
+            other = Element.from_Z(z).symbol
+            if state == charge and other != element:
+                names.append(other)
+                likely.append(chance)
     if not names:
         column = Element(element).group
         same = [e.symbol for e in Element if e.group == column and e.Z <= 94]

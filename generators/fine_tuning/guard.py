@@ -21,19 +21,24 @@ DRAWS = 300
 _SEED = 20_240
 
 
-def begin(generator: CrystalGenerator) -> dict[str, Any]:
+def begin(
+    generator: CrystalGenerator, examined: Sequence[Structure]
+) -> tuple[dict[str, Any], dict[str, float]]:
     """What the card of every version descended from a generator carries to be measured by.
 
     Held out are draws from the prior of the first generator, fixed by a seed: no fine-tuning learns
     from these. A version that has such a set passes it on.
 
     Returns:
-        `crystals`, as numbers, and `first`: the figures of the first generator.
+        `crystals`, as numbers, and `first`: the figures of the first generator, before anything was
+        examined. Beside these, the generator's own figures now.
     """
     if "guard" in generator.card:
-        return dict(generator.card["guard"])
+        held = dict(generator.card["guard"])
+        return held, figures(generator, held, examined)
     crystals = remembered(generator, HELD_OUT, _SEED)
-    return {"crystals": [_numbers(c) for c in crystals], "first": measure(generator, crystals)}
+    now = measure(generator, crystals, examined)
+    return {"crystals": [_numbers(c) for c in crystals], "first": {**now, "new": 1.0}}, now
 
 
 def figures(
@@ -46,7 +51,7 @@ def figures(
 def measure(
     generator: CrystalGenerator,
     held: Sequence[WyckoffCrystal],
-    examined: Sequence[Structure] = (),
+    examined: Sequence[Structure],
 ) -> dict[str, float]:
     """Figures of a generator.
 

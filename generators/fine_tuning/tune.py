@@ -91,8 +91,7 @@ def fine_tune(
     if out.with_suffix(".json").exists():
         raise FineTuneError(f"{out} is there already, and a version never changes: name another")
     known = describe(generator, examined, recipe)
-    held = guard.begin(generator)
-    before = guard.figures(generator, held, known.designs)
+    held, before = guard.begin(generator, known.designs)
     fabric = make_fabric(runtime)
     again = None if recipe.method == "adapter" else replay(generator, recipe)
 

@@ -244,7 +244,7 @@ def test_collapse_is_not_shipped(
 
 
 def test_a_version_that_writes_what_is_known_is_not_shipped(parent: CrystalGenerator) -> None:
-    held = guards.begin(parent)
+    held, _ = guards.begin(parent, [])
     assert held["first"]["new"] == 1
     some = parent.decode(parent.prior(guards.DRAWS, guards._SEED + 1), guards._SEED)
     drawn = [s for s in some if s is not None]
