@@ -140,4 +140,4 @@ def test_the_strict_rule_leaves_designs_in_a_large_latent_space():
     found = [d for d in inside.decode(inside.prior(16, 1)) if d is not None]
     assert len(found) >= 4, len(found)
     z = crystals.embed(found).numpy()  # as `Inside.decode` asks where a design is
-    assert ((z >= inside.low - 1e-6) & (z <= inside.high + 1e-6)).all()
+    assert ((z >= inside.low) & (z <= inside.high)).all()
