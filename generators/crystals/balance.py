@@ -3,21 +3,17 @@
 The rule is `smact.screening.smact_validity` with its defaults (Davies et al., JOSS 4, 2019):
 elements and alloys of metals pass; else some combination of oxidation states is neutral and has its
 anions more electronegative than its cations. smact tries the combinations one after the other; here
-those that a set of elements allows are kept as a matrix.
+the charges that cations can have are compared with those of anions, whatever makes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import gcd
 
-import numpy as np
-from numpy.typing import NDArray
-
 TABLES = ("smact14", "icsd24")
 """smact's table of oxidation states that published figures rest on, and its newest."""
-_MOST = 500_000  # combinations of one set of elements
 
 
 @lru_cache(maxsize=1)
@@ -39,31 +35,34 @@ def _elements() -> dict[int, tuple[bool, float | None, dict[str, tuple[int, ...]
 
 
 @lru_cache(maxsize=100_000)
-def _combinations(elements: tuple[int, ...], table: str) -> NDArray[np.int16] | None:
-    """Oxidation states `c x k` that a set of elements may have; None where any amount passes."""
-    known = [_elements()[z] for z in elements]
-    if len(elements) == 1 or all(metal for metal, _, _ in known):
-        return None
-    states = [s[table] for _, _, s in known]
-    strength = [x for _, x, _ in known]
-    if not all(states) or any(x is None for x in strength) or np.prod([*map(len, states)]) > _MOST:
-        return np.zeros((0, len(elements)), dtype=np.int16)
-    grid = np.meshgrid(*(np.array(one, dtype=np.int16) for one in states), indexing="ij")
-    charge = np.stack([axis.ravel() for axis in grid], 1)
-    fine = np.ones(len(charge), dtype=bool)
-    for i, a in enumerate(strength):
-        for j, b in enumerate(strength):
-            if i != j and a is not None and b is not None and a >= b:
-                fine &= ~((charge[:, i] > 0) & (charge[:, j] < 0))
-    return charge[fine]
-
-
-@lru_cache(maxsize=100_000)
 def _balanced(amounts: tuple[tuple[int, int], ...], table: str) -> bool:
-    charge = _combinations(tuple(z for z, _ in amounts), table)
-    if charge is None:
+    known = [_elements()[z] for z, _ in amounts]
+    if len(known) == 1 or all(metal for metal, _, _ in known):
         return True
-    return bool((charge @ np.array([n for _, n in amounts], dtype=np.int16) == 0).any())
+    atoms = [n for _, n in amounts]
+    strength = [x for _, x, _ in known if x is not None]
+    states = [s[table] for _, _, s in known]
+    if len(strength) < len(known) or not all(states):
+        return False
+    # Some electronegativity parts cations, below it, from anions.
+    for least in set(strength):
+        plus, minus = 1, 1  # bit i: whether i charges are to be had
+        for x, n, allowed in zip(strength, atoms, states, strict=True):
+            if x < least:
+                plus = _sums(plus, [n * s for s in allowed if s >= 0])
+            else:
+                minus = _sums(minus, [-n * s for s in allowed if s <= 0])
+        if plus & minus:
+            return True
+    return False
+
+
+def _sums(bits: int, more: Sequence[int]) -> int:
+    """Sums of one of some numbers and one of more, sets of numbers being the bits of an integer."""
+    found = 0
+    for number in more:
+        found |= bits << number
+    return found
 
 
 def balanced(amounts: Mapping[int, int], table: str = TABLES[0]) -> bool:
