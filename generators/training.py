@@ -37,6 +37,8 @@ def load_recipe(name_or_path: str | Path) -> dict[str, Any]:
     wanted = {"name", "max_atoms", "held_out", "seed", "network", "training", "sources"}
     if not isinstance(recipe, dict) or not wanted <= set(recipe):
         raise ValueError(f"{path} is no recipe: it needs the keys {', '.join(sorted(wanted))}")
+    if recipe["network"].get("settler") and "settling" not in recipe["training"]:
+        raise ValueError(f"{path}: its network has a `settler`, but its training no `settling`")
     return recipe
 
 

@@ -9,6 +9,7 @@ atoms too close. A vector that *is* a crystal's own is decoded to it, whatever t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from generators.crystals.decoding import Drafts
 from generators.crystals.forcing import Rules
 from generators.crystals.geometry import CLOSEST, Placed, contacts, place
 from generators.crystals.network import CrystalNetwork
+from generators.crystals.settling import Settler, settle
 from generators.crystals.symmetry import Array
 from generators.crystals.tokens import NO_POSITION, Tokens
 
@@ -123,10 +125,31 @@ def choose(
         rules: What they must be.
         beams: Crystals to choose from where the likeliest will not do.
     """
-    if len(z) < _MANY:
-        return _chosen(network, z, max_atoms, elements, volumes, rules, beams)
-    with network.tabulated():
-        return _chosen(network, z, max_atoms, elements, volumes, rules, beams)
+    with network.tabulated() if len(z) >= _MANY else nullcontext():
+        chosen = _chosen(network, z, max_atoms, elements, volumes, rules, beams)
+    if network.settler is None or (rules is not None and rules.partial is not None):
+        return chosen  # an orbit that is given stays where it is
+    return _settled(network.settler, chosen)
+
+
+def _settled(
+    settler: Settler, chosen: list[tuple[Placed, int] | None]
+) -> list[tuple[Placed, int] | None]:
+    """The same crystals with their atoms where they would rest, where that leaves them apart."""
+    out = list(chosen)
+    parts: dict[int, list[int]] = {}  # crystals that were placed together
+    for k, one in enumerate(chosen):
+        if one is not None:
+            parts.setdefault(id(one[0]), []).append(k)
+    for which in parts.values():
+        here = [one for k in which if (one := chosen[k]) is not None]
+        placed, rows = here[0][0], np.array([i for _, i in here])
+        mobile = np.flatnonzero(placed.mobile()[rows])
+        settled = settle(settler, placed[rows[mobile]])
+        for i, closest in enumerate(contacts(settled)[0]):
+            if closest >= CLOSEST:
+                out[which[mobile[i]]] = settled, i
+    return out
 
 
 def _chosen(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -37,6 +37,7 @@ class Placed:
         elements: `m` atomic numbers.
         starts: `n + 1`, where each crystal's atoms begin.
         heads: `m`, whether an atom is the first of its orbit.
+        kinds: `m`, which site of which Wyckoff position an atom is, as a row of the tables.
         fine: `n`, whether there are atoms and the cell is a cell.
     """
 
@@ -45,7 +46,41 @@ class Placed:
     elements: NDArray[np.int64]
     starts: NDArray[np.int64]
     heads: NDArray[np.bool_]
+    kinds: NDArray[np.int64]
     fine: NDArray[np.bool_]
+
+    def __getitem__(self, index: NDArray[np.int64]) -> Placed:
+        """Some of the crystals."""
+        sizes = np.diff(self.starts)[index]
+        ends = np.cumsum(sizes)
+        atoms = np.arange(sizes.sum()) + np.repeat(self.starts[index] - ends + sizes, sizes)
+        return Placed(
+            self.cells[index], self.sites[atoms], self.elements[atoms],
+            np.concatenate([[0], ends]), self.heads[atoms], self.kinds[atoms], self.fine[index],
+        )  # fmt: skip
+
+    @property
+    def crystal(self) -> NDArray[np.int64]:
+        """`m`, which crystal an atom is of."""
+        return np.repeat(np.arange(len(self.cells)), np.diff(self.starts))
+
+    def mobile(self) -> NDArray[np.bool_]:
+        """`n`, of which crystals symmetry lets an atom move."""
+        found = np.zeros(len(self.cells), dtype=bool)
+        found[self.crystal[_tables()[2][self.kinds].any((1, 2))]] = True
+        return found
+
+    def moved(self, move: Array) -> Placed:
+        """The same with the first atoms of orbits moved, and the others as symmetry demands.
+
+        Args:
+            move: Of each such atom, in fractional coordinates; what its position does not allow
+                is left out.
+        """
+        matrices = _tables()[2]
+        free = np.linalg.pinv(matrices[self.kinds[self.heads]]) @ move[..., None]
+        every = matrices[self.kinds] @ free[np.cumsum(self.heads) - 1]
+        return replace(self, sites=(self.sites + every[..., 0]) % 1.0)
 
     def structure(self, i: int) -> Structure:
         """Crystal `i`."""
@@ -164,6 +199,7 @@ def place(tokens: Tokens, volumes: Array) -> Placed:
         elements=tokens.element.numpy()[crystal, orbit][which],
         starts=np.concatenate([[0], np.cumsum(per_crystal)]),
         heads=rank == 0,
+        kinds=row,
         fine=fine & (per_crystal > 0),
     )
 
@@ -181,8 +217,7 @@ def contacts(placed: Placed) -> tuple[Array, Array]:
     normals = np.linalg.inv(np.where(placed.fine[:, None, None], placed.cells, np.eye(3)))
     # a shift by k cells moves a vector of at most half a cell by over k - 1/2 heights of the cell
     images = np.clip(np.floor(_REACH * np.linalg.norm(normals, axis=1).max(1) + 0.5), 1, _MOST)
-    sizes = np.diff(placed.starts)
-    crystal = np.repeat(np.arange(n), sizes)
+    sizes, crystal = np.diff(placed.starts), placed.crystal
     heads = np.flatnonzero(placed.heads & placed.fine[crystal])
     first, others = placed.starts[crystal[heads]], sizes[crystal[heads]]
     one = np.repeat(heads, others)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from generators.crystals.decoding import Drafts, search
 from generators.crystals.forcing import Rules
+from generators.crystals.settling import Settler
 from generators.crystals.tokens import (
     GROUPS,
     LATTICE,
@@ -50,6 +51,7 @@ class Size:
         encoder: Layers of the encoder.
         decoder: Layers of the decoder.
         statistics: Whether the encoder reads Magpie's statistics of the composition (Ward 2016).
+        settler: Width of the network that moves decoded atoms to where they would rest; 0: none.
     """
 
     latent: int = 48
@@ -58,6 +60,7 @@ class Size:
     encoder: int = 3
     decoder: int = 3
     statistics: bool = False
+    settler: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
@@ -153,6 +156,8 @@ class CrystalNetwork(nn.Module):
         self.free_out = _mlp(3 * d, d, 6)
         self.lattice_out = _mlp(2 * d + size.latent, 2 * d, LATTICE)
         self.property_out = nn.ModuleList(_mlp(size.latent, 64, 1) for _ in properties)
+        # trained by itself, when all else is
+        self.settler = Settler(size.settler).requires_grad_(False) if size.settler else None
 
     # tokens ------------------------------------------------------------------------------------
     @contextmanager

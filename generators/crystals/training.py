@@ -14,6 +14,7 @@ from torch import Tensor
 
 from generators.crystals.dataset import Row
 from generators.crystals.network import CrystalNetwork, Size
+from generators.crystals.settling import fit_settler
 from generators.crystals.substitution import replacements
 from generators.crystals.symmetry import Array
 from generators.crystals.tokens import (
@@ -222,6 +223,8 @@ def train(
             plan["grounding"], source,
         )  # fmt: skip
         network.to(device)
+    if network.settler is not None:
+        fit_settler(network.settler, tokens, volumes, plan["settling"], source, on_epoch)
     minutes = (time.monotonic() - started) / 60
     return Trained(network.eval(), volumes, mean, scale, elements, minutes)
 

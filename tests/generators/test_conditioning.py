@@ -185,7 +185,8 @@ def test_where_none_comes_back_the_nearest_are_taken_and_it_is_said(
     away = generator.returns(drawn.designs)
     assert (np.diff(away) >= 0).all()
     every = generator.draw(40, seed=0, conditions={"steady": False}).designs
-    assert away[0] <= generator.returns(every[:20]).min()
+    # the same crystal, encoded in a batch of another size, is some millionths away
+    assert away[0] <= generator.returns(every[:20]).min() + 1e-4
 
 
 def test_a_composition_is_met_exactly(generator: CrystalGenerator) -> None:
