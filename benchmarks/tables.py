@@ -6,7 +6,9 @@
 The originals are read from `campaigns/` in the folder that MATLOOP_SHARED_DATA names, or in
 `../shared/data`; each has a SOURCE.md with its paper and its licence. Axes range over what the
 table holds. Rows are kept as they are, repeats too; nothing is averaged, scaled or left out but
-rows in which an objective was not measured.
+rows in which an objective was not measured. Three tables of one objective are there a second time,
+with another objective that follows from the inputs: `hea_hardness_density`,
+`crossed_barrel_section`, `p3ht_filler`.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ import argparse
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ class Table:
         header: whether the first row names the columns.
         only: values that a row must have.
         sems: metric to its columns of standard deviation and count.
+        made: columns that the original lacks, of its rows.
         trials: evaluations of a replay.
     """
 
@@ -61,6 +64,7 @@ class Table:
     header: bool = True
     only: Mapping[str, str] = field(default_factory=dict)
     sems: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    made: Mapping[str, Callable[[Row], float]] = field(default_factory=dict)
     trials: int = 100
 
 
@@ -207,6 +211,43 @@ TABLES = {
 """Name to table. The two-fidelity band gaps are not here: a replay has one fidelity."""
 
 
+def _density(row: Row) -> float:
+    """Of an alloy (g/cm^3), by the volumes of its elements."""
+    from pymatgen.core import Element
+
+    parts = [(float(row[e]), Element(e)) for e in ("Al", "Co", "Cr", "Cu", "Fe", "Ni")]
+    mass = sum(share * float(e.atomic_mass) for share, e in parts)
+    return mass / sum(share * float(e.molar_volume or math.nan) for share, e in parts)
+
+
+def _section(row: Row) -> float:
+    """Of all struts of a crossed barrel (mm^2), which its mass goes with."""
+    outer, wall = float(row["r"]), float(row["t"])
+    inner = max(outer - wall, 0.0)
+    return math.pi * float(row["n"]) * (outer**2 - inner**2)
+
+
+def _with(name: str, column: Column, goal: str, made: Callable[[Row], float]) -> Table:
+    table = TABLES[name]
+    return replace(table, goals=(*table.goals, (column, goal)), made={str(column.source): made})
+
+
+TABLES |= {
+    "hea_hardness_density": _with(
+        "hea_hardness", Column("density", "density", "g/cm^3"), "minimize", _density
+    ),
+    "crossed_barrel_section": _with(
+        "crossed_barrel", Column("section", "section", "mm^2"), "minimize", _section
+    ),
+    "p3ht_filler": _with(
+        "p3ht",
+        Column("filler", "filler", "percent"),
+        "minimize",
+        lambda row: 100.0 - float(row["P3HT content (%)"]),
+    ),
+}
+
+
 def data_folder() -> Path:
     """Where the originals are. Raises `SystemExit` where there are none."""
     given = os.environ.get("MATLOOP_SHARED_DATA")
@@ -261,6 +302,8 @@ def _rows(path: Path, table: Table) -> list[Row]:
         lines = list(csv.reader(file))
     names = [n.strip() for n in lines.pop(0)] if table.header else list(map(str, range(99)))
     rows = [dict(zip(names, map(str.strip, line), strict=False)) for line in lines if any(line)]
+    for row in rows:
+        row |= {name: str(made(row)) for name, made in table.made.items()}
     wanted = [str(c.source) for c, _ in table.goals]
     return [
         row
