@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from campaigns.backtest_table import read_table
@@ -26,6 +27,9 @@ DESIGNS = {
     "concrete": (146, 150),
     "rafm_steel": (267, 274),
     "ferroelectric_tc": (131, 132),
+    "hea_hardness_density": (155, 155),
+    "crossed_barrel_section": (600, 1800),
+    "p3ht_filler": (178, 233),
 }
 """Designs and measurements, as each table's SOURCE.md counts them."""
 
@@ -67,3 +71,14 @@ def test_a_public_table_is_read_whole(
     assert (len(read.table), read.rows) == DESIGNS[name]
     assert read.ignored == []
     assert spec.budget.trials <= read.rows
+
+
+def test_an_objective_that_follows_from_the_inputs(
+    tables: ModuleType, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MATLOOP_SHARED_DATA", str(shared_data))
+    _, table = tables.prepare("p3ht_filler", tmp_path)
+    found = pd.read_csv(table)
+    assert found["filler (percent)"].tolist() == (100 - found["P3HT (percent)"]).tolist()
+    _, table = tables.prepare("hea_hardness_density", tmp_path)
+    assert pd.read_csv(table)["density (g/cm^3)"].between(3, 9).all()
