@@ -37,9 +37,28 @@ def load_recipe(name_or_path: str | Path) -> dict[str, Any]:
     wanted = {"name", "max_atoms", "held_out", "seed", "network", "training", "sources"}
     if not isinstance(recipe, dict) or not wanted <= set(recipe):
         raise ValueError(f"{path} is no recipe: it needs the keys {', '.join(sorted(wanted))}")
+    _check_network(path, recipe["network"])
     if recipe["network"].get("settler") and "settling" not in recipe["training"]:
         raise ValueError(f"{path}: its network has a `settler`, but its training no `settling`")
     return recipe
+
+
+def _check_network(path: Path, network: Any) -> None:
+    """Refuse sizes that no network can have, before hours of training."""
+    from dataclasses import asdict
+
+    from generators.crystals.network import Size
+
+    known = asdict(Size())
+    if not isinstance(network, dict):
+        raise ValueError(f"{path}: `network` must name sizes, as `latent: 48`")
+    for name, value in network.items():
+        if name not in known:
+            raise ValueError(f"{path}: `network` has no `{name}`, only {', '.join(known)}")
+        wanted = type(known[name])
+        if type(value) is not wanted or value < 0:
+            word = "yes or no" if wanted is bool else "a whole number, 0 or more"
+            raise ValueError(f"{path}: `network: {{{name}: {value}}}` must be {word}")
 
 
 def train_generator(

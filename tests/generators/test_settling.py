@@ -130,3 +130,24 @@ def test_a_recipe_must_say_how_its_settler_is_trained(tmp_path: Path) -> None:
     YAML(pure=True).dump(recipe, path)
     with pytest.raises(ValueError, match="settling"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        ({"settler": "wide"}, "settler: wide.*whole number"),
+        ({"latent": -3}, "latent: -3"),
+        ({"statistics": 1}, "yes or no"),
+        ({"depth": 3}, "no `depth`"),
+        ("large", "must name sizes"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_at_once(
+    network: object, told: str, tmp_path: Path
+) -> None:
+    recipe = YAML(typ="safe", pure=True).load((RECIPES / "crystals.yaml").read_text())
+    recipe["network"] = network
+    path = tmp_path / "mine.yaml"
+    YAML(pure=True).dump(recipe, path)
+    with pytest.raises(ValueError, match=told):
+        load_recipe(path)
