@@ -52,11 +52,11 @@ class Placed:
     def __getitem__(self, index: NDArray[np.int64]) -> Placed:
         """Some of the crystals."""
         sizes = np.diff(self.starts)[index]
-        ends = np.cumsum(sizes)
-        atoms = np.arange(sizes.sum()) + np.repeat(self.starts[index] - ends + sizes, sizes)
+        atoms = np.repeat(self.starts[index], sizes) + _ranks(sizes)
         return Placed(
             self.cells[index], self.sites[atoms], self.elements[atoms],
-            np.concatenate([[0], ends]), self.heads[atoms], self.kinds[atoms], self.fine[index],
+            np.concatenate([[0], np.cumsum(sizes)]), self.heads[atoms], self.kinds[atoms],
+            self.fine[index],
         )  # fmt: skip
 
     @property
@@ -82,11 +82,30 @@ class Placed:
         every = matrices[self.kinds] @ free[np.cumsum(self.heads) - 1]
         return replace(self, sites=(self.sites + every[..., 0]) % 1.0)
 
+    def pairs(self, atom: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+        """Some atoms, each with every atom of its crystal.
+
+        Returns:
+            Which of the `r` atoms, the other atom, and from one to the other by the nearest images
+            along each axis, `p x 3` in fractional coordinates.
+        """
+        crystal = self.crystal[atom]
+        others = np.diff(self.starts)[crystal]
+        one = np.repeat(np.arange(len(atom)), others)
+        two = np.repeat(self.starts[crystal], others) + _ranks(others)
+        apart = self.sites[two] - self.sites[atom[one]]
+        return one, two, apart - np.round(apart)
+
     def structure(self, i: int) -> Structure:
         """Crystal `i`."""
         atoms = slice(self.starts[i], self.starts[i + 1])
         species = [_elements()[z] for z in self.elements[atoms]]
         return Structure(Lattice(self.cells[i]), species, self.sites[atoms])
+
+
+def _ranks(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... of each of some runs of these sizes, run after run."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 @lru_cache(maxsize=1)
@@ -188,7 +207,7 @@ def place(tokens: Tokens, volumes: Array) -> Placed:
     kind = group[crystal], position[crystal, orbit]
     many = count[kind]
     which = np.repeat(np.arange(len(crystal)), many)  # the orbit of each atom
-    rank = np.arange(len(which)) - np.repeat(np.cumsum(many) - many, many)
+    rank = _ranks(many)
     row = first[kind][which] + rank
     free = tokens.free.double().numpy()[crystal, orbit] % 1.0
     sites = (matrices[row] @ free[which][:, :, None])[:, :, 0] + origins[row]
@@ -217,14 +236,10 @@ def contacts(placed: Placed) -> tuple[Array, Array]:
     normals = np.linalg.inv(np.where(placed.fine[:, None, None], placed.cells, np.eye(3)))
     # a shift by k cells moves a vector of at most half a cell by over k - 1/2 heights of the cell
     images = np.clip(np.floor(_REACH * np.linalg.norm(normals, axis=1).max(1) + 0.5), 1, _MOST)
-    sizes, crystal = np.diff(placed.starts), placed.crystal
-    heads = np.flatnonzero(placed.heads & placed.fine[crystal])
-    first, others = placed.starts[crystal[heads]], sizes[crystal[heads]]
-    one = np.repeat(heads, others)
-    rank = np.arange(len(one)) - np.repeat(np.cumsum(others) - others, others)
-    two = np.repeat(first, others) + rank
-    apart = placed.sites[two] - placed.sites[one]
-    apart -= np.round(apart)
+    crystal = placed.crystal
+    atom = np.flatnonzero(placed.heads & placed.fine[crystal])
+    pair, two, apart = placed.pairs(atom)
+    one = atom[pair]
     of = crystal[one]
     reach = radii[placed.elements[one]] + radii[placed.elements[two]]
     for limit in range(1, _MOST + 1):

@@ -66,13 +66,7 @@ def surroundings(placed: Placed) -> Surroundings:
     crystal, atom = placed.crystal, np.flatnonzero(placed.heads)
     heights = 1 / np.linalg.norm(np.linalg.inv(placed.cells), axis=1)
     images = np.clip(np.ceil(REACH / heights + 0.5), 1, _MOST).astype(np.int64)
-    sizes = np.diff(placed.starts)
-    others = sizes[crystal[atom]]
-    one = np.repeat(np.arange(len(atom)), others)
-    rank = np.arange(len(one)) - np.repeat(np.cumsum(others) - others, others)
-    two = np.repeat(placed.starts[crystal[atom]], others) + rank
-    apart = placed.sites[two] - placed.sites[atom[one]]
-    apart -= np.round(apart)
+    one, two, apart = placed.pairs(atom)
     of = crystal[atom[one]]
     pairs, vectors = [np.zeros(0, dtype=np.int64)], [np.zeros((0, 3))]
     kinds, kind = np.unique(images[of], axis=0, return_inverse=True)
@@ -209,8 +203,12 @@ def settle(settler: Settler, placed: Placed) -> Placed:
     """
     around = surroundings(placed)
     move = settler(around.to(settler.chemistry.device)).double().cpu().numpy()
-    cells = placed.cells[placed.crystal[around.atom]]
-    return placed.moved(np.linalg.solve(cells.transpose(0, 2, 1), move[..., None])[..., 0])
+    return placed.moved(_fractional(move, placed.cells[placed.crystal[around.atom]]))
+
+
+def _fractional(move: Array, cells: Array) -> Array:
+    """Vectors `m x 3` (Angstrom) in the axes of their cells `m x 3 x 3`."""
+    return np.asarray(np.linalg.solve(cells.transpose(0, 2, 1), move[..., None])[..., 0])
 
 
 def fit_settler(
@@ -282,8 +280,8 @@ def _away(
     if not symmetric:
         sd = spread.numpy()[crystal, 0]
         move = sd * torch.randn(len(away.sites), 3, generator=source).numpy()
-        move = np.linalg.solve(away.cells[crystal].transpose(0, 2, 1), move[..., None])[..., 0]
-        away = replace(away, sites=away.sites + move, heads=np.ones(len(crystal), dtype=bool))
+        sites = away.sites + _fractional(move, away.cells[crystal])
+        away = replace(away, sites=sites, heads=np.ones(len(crystal), dtype=bool))
     back = rest.sites - away.sites
     back = ((back - np.round(back))[:, None] @ away.cells[crystal])[:, 0]
     sizes = np.bincount(crystal, minlength=n)
