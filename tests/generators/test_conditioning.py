@@ -185,8 +185,10 @@ def test_where_none_comes_back_the_nearest_are_taken_and_it_is_said(
     away = generator.returns(drawn.designs)
     assert (np.diff(away) >= 0).all()
     every = generator.draw(40, seed=0, conditions={"steady": False}).designs
-    # the same crystal, encoded in a batch of another size, is some millionths away
-    assert away[0] <= generator.returns(every[:20]).min() + 1e-4
+    # the nearest itself may be among them, and in another batch its figure is rounded otherwise
+    others = [s for s in every[:20] if not generator.same(s, drawn.designs[0])]
+    assert len(others) >= 15
+    assert away[0] <= generator.returns(others).min()
 
 
 def test_a_composition_is_met_exactly(generator: CrystalGenerator) -> None:
