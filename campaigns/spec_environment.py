@@ -231,7 +231,7 @@ def _check_predicted(axis: LatentAxis, loc: tuple[str | int, ...]) -> Iterator[C
     except (OSError, ValueError, KeyError, TypeError):
         return  # no card, or none of a trained generator: its loading tells
     if not set(PREDICTED) <= {str(p).removeprefix("log_") for p in told}:
-        what = f"what matgl predicts does not go with {quoted(axis.latent)}"
+        what = f"what predictors tell does not go with {quoted(axis.latent)}"
         yield Complaint(loc, f"{what}, which foretells other properties", "leave it out")
 
 

@@ -274,7 +274,7 @@ def _latent(name: str, axis: LatentAxis) -> loop.space.LatentAxis:
     suits, asked = embedding.PredictedProperties.suits, axis.embed
     if asked is not None and "predicted" in asked and not suits(generator):
         raise UsageError(
-            f"what matgl predicts does not go with the generator {axis.latent}",
+            f"what predictors tell does not go with the generator {axis.latent}",
             where=f"space: {name}: embed",
             why="it does not foretell the same properties",
             hint="leave `predicted` out",

@@ -258,7 +258,7 @@ def _examined(campaign: Campaign, name: str, trials: list[Trial]) -> Examined:
 
 
 def _predicted(axis: Searched) -> bool:
-    """Whether the surrogate sees what the predictor `matgl` says: then a teacher may too."""
+    """Whether the surrogate sees what predictors say: then a teacher may too."""
     from generators.crystals.embedding import PredictedProperties
 
     return any(isinstance(e, PredictedProperties) for e in axis.embeddings)

@@ -37,8 +37,16 @@ CHGNET_FILES = {
 }
 """Weights that the chgnet package carries, by version, from its folder on."""
 
-PREDICTED = ("formation_energy", "band_gap", "bulk_modulus", "shear_modulus")
-"""What the predictor `matgl` tells."""
+PREDICTED = {
+    "formation_energy": "distilled",
+    "band_gap": "matgl",
+    "bulk_modulus": "matgl",
+    "shear_modulus": "matgl",
+}
+"""What is predicted of a crystal, and by which predictor.
+
+Of energies, `matgl` knows those of crystals near the hull; a search meets others.
+"""
 
 _BATCH = 64
 _MOST = 1000.0  # GPa, eV or eV/atom
@@ -126,28 +134,36 @@ class MatglEmbedding(PrincipalComponents):
 
 
 class PredictedProperties:
-    """What the predictor `matgl` says of crystals, by which metrics are foretold: 2 ms a crystal.
+    """What predictors say of crystals, by which metrics are foretold: 3 ms a crystal.
 
-    Unlike the generator's heads, which read a latent vector, it sees where atoms are. Of a crystal
-    with an element that it never saw, the heads speak.
+    Unlike the generator's heads, which read a latent vector, they see where atoms are. Of a crystal
+    with an element that one never saw, the heads speak.
 
     Args:
         generator: Of crystals; one that `suits`.
 
     Raises:
-        PredictorError: Its weights are absent or changed.
+        PredictorError: Weights are absent or changed.
     """
 
     def __init__(self, generator: Generator) -> None:
-        network = load_predictor("matgl")
+        networks = {name: load_predictor(name) for name in dict.fromkeys(PREDICTED.values())}
         self._generator = generator
         names = list(generator.feature_names)
         self._heads = [names.index(f"predicted_{p}") for p in PREDICTED]
-        columns = [list(network.properties).index(p) for p in PREDICTED]
-        self._rows = RowMemory(lambda designs: network.predict(designs)[:, columns], len(columns))
-        self.feature_names = tuple(f"matgl.predicted_{p}" for p in PREDICTED)
+
+        def told(designs: Sequence[Structure]) -> np.ndarray:
+            of = {name: network.predict(designs) for name, network in networks.items()}
+            columns = [
+                of[name][:, list(networks[name].properties).index(p)]
+                for p, name in PREDICTED.items()
+            ]
+            return np.stack(columns, axis=1)
+
+        self._rows = RowMemory(told, len(PREDICTED))
+        self.feature_names = tuple(f"{name}.predicted_{p}" for p, name in PREDICTED.items())
         self.feature_units: Mapping[str, str] = {
-            f"matgl.predicted_{p}": network.properties[p] for p in PREDICTED
+            f"{name}.predicted_{p}": networks[name].properties[p] for p, name in PREDICTED.items()
         }
 
     @staticmethod

@@ -66,6 +66,11 @@ _DESCRIPTORS = (
     "group_mean",
     "period_mean",
     "metal_share",
+    "log_symmetry_operations",
+    "log_site_symmetry_mean",
+    "centrosymmetric",
+    "free_lengths_and_angles",
+    "free_coordinates",
 )
 
 
@@ -342,7 +347,7 @@ class CrystalGenerator(Generator):
 
     def features_at(self, designs: Sequence[Structure], z: Tensor) -> Tensor:
         """As `features`, with what the heads say of given latent vectors `n x d`."""
-        rows = [_descriptors(s, self.crystal(s).atoms) for s in designs]
+        rows = [_descriptors(s, self.crystal(s)) for s in designs]
         described = torch.tensor(rows, dtype=torch.float64).reshape(len(z), len(_DESCRIPTORS))
         heads = self._heads(z)
         logarithms = [p.startswith("log_") for p in self.network.properties]
@@ -479,15 +484,20 @@ class CrystalGenerator(Generator):
         return draw(self, n, seed, of_mapping(conditions), partial)
 
 
-def _descriptors(structure: Structure, atoms: int) -> list[float]:
-    """Numbers of `_DESCRIPTORS`; `atoms` in the primitive cell, so that no choice of cell shows."""
+def _descriptors(structure: Structure, crystal: WyckoffCrystal) -> list[float]:
+    """Numbers of `_DESCRIPTORS`, in which no choice of cell shows.
+
+    Symmetry is there for failures more than for properties: what little symmetry holds in place
+    seldom comes to rest where it was decoded.
+    """
     table = element_table()
     z = np.array([site.specie.Z for site in structure])
     chi, radius = table[z, 6], table[z, 7]
+    group, sites = crystal.group, np.array(crystal.multiplicities)
     return [
         float(np.log(structure.density)),
         float(np.log(structure.volume / len(structure))),
-        float(np.log(atoms)),
+        float(np.log(crystal.atoms)),
         float(chi.mean()),
         float(chi.std()),
         float(radius.mean()),
@@ -495,4 +505,9 @@ def _descriptors(structure: Structure, atoms: int) -> list[float]:
         float(table[z, 1].mean()),
         float(table[z, 0].mean()),
         float(table[z, 10].mean()),
+        float(np.log(group.order)),
+        float(np.average(np.log(group.order / sites), weights=sites)),
+        float(group.centrosymmetric),
+        float(group.lattice_dof),
+        float(sum(group.positions[p].dof for p in crystal.positions)),
     ]

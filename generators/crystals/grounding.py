@@ -11,7 +11,7 @@ decoded crystal itself, fitted to the training rows, are asked too: the two err 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,9 @@ class _Teacher:
         return (says + torch.tensor(other, dtype=says.dtype)) / 2
 
 
-def _descend(heads: nn.Module, z: Tensor, column: int, steps: int, rate: float) -> Tensor:
+def descended(
+    heads: Callable[[Tensor], Tensor], z: Tensor, column: int, steps: int, rate: float
+) -> Tensor:
     """Vectors on their way down (or up, of every second one) a head."""
     point = z.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([point], rate)
@@ -134,7 +136,7 @@ def ground(
         away = torch.rand(n, 1, generator=source) * 5.0
         moved = []
         for column, rows in enumerate(torch.arange(n).tensor_split(targets.shape[1])):
-            end = _descend(heads, start[rows], column, 100, 0.05)
+            end = descended(heads, start[rows], column, 100, 0.05)
             path = torch.rand(len(rows), 1, generator=source)
             moved.append(torch.lerp(start[rows], end, path))
         z = torch.cat([*moved, start + away * 0.2 * torch.randn(start.shape, generator=source)])

@@ -102,6 +102,25 @@ class SpaceGroup:
         """
         return _normalizer(self.number, self.rotations, self.translations, self.polar)
 
+    @cached_property
+    def order(self) -> int:
+        """Number of operations of its point group, 1 to 48."""
+        return len(np.unique(self.rotations.reshape(-1, 9), axis=0))
+
+    @cached_property
+    def centrosymmetric(self) -> bool:
+        """Whether inversion is among its operations."""
+        return bool((self.rotations == -np.eye(3)).all((1, 2)).any())
+
+    @cached_property
+    def lattice_dof(self) -> int:
+        """Number of lengths and angles of its lattice that are free: 1 (cubic) to 6 (triclinic)."""
+        # As many as there are symmetric tensors (metrics) that no rotation changes: the mean over
+        # the group of the character of that representation.
+        trace = np.trace(self.rotations, axis1=1, axis2=2)
+        square = np.trace(self.rotations @ self.rotations, axis1=1, axis2=2)
+        return round(float((trace**2 + square).mean() / 2))
+
     @property
     def system(self) -> str:
         """Crystal system, with trigonal groups counted as hexagonal (their axes are)."""

@@ -279,7 +279,7 @@ class _Inputs:
     Args:
         base: Whose designs.
         metrics: `p` of them.
-        predicted: Whether what the predictor `matgl` says goes before the generator's own heads.
+        predicted: Whether what predictors say goes before the generator's own heads.
 
     Raises:
         FineTuneError: The predictor is asked for and does not suit the generator.
@@ -291,7 +291,7 @@ class _Inputs:
         names = list(base.feature_names)
         if predicted:
             if not PredictedProperties.suits(base):
-                raise FineTuneError(f"the predictor matgl does not foretell what {base.name} does")
+                raise FineTuneError(f"predictors do not foretell what {base.name} does")
             self._network = PredictedProperties(base)
             names += self._network.feature_names
         wanted = [f"predicted_{m}" for m in metrics]

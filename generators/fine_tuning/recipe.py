@@ -136,7 +136,7 @@ class Recipe:
             from its prior stand for them.
         k: Of `weighting`: of all designs that are learnt from, replayed ones too, about a share `k`
             count as the best; the lower it is, the more the very best count.
-        predicted: Of `adapter`: whether its teachers see what the predictor `matgl` says of designs
+        predicted: Of `adapter`: whether its teachers see what predictors say of designs
             too, beside the generator's own heads.
         pull: Of `reward`: sigma, how strongly the parent's predictions are held to.
         seed: Of everything random.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -151,7 +152,11 @@ def _relax(
 
 
 def bulk_modulus(
-    calculator: Calculator, relaxed: Structure, settings: Settings, shape: bool = True
+    calculator: Calculator,
+    relaxed: Structure,
+    settings: Settings,
+    shape: bool = True,
+    halvings: int = 0,
 ) -> tuple[float, dict[str, Any]]:
     """Return the bulk modulus (GPa) of a relaxed cell and the quality of its fit.
 
@@ -160,10 +165,22 @@ def bulk_modulus(
         relaxed: The cell.
         settings: How it is squeezed.
         shape: Whether the shape of a cell is relaxed at each volume; atoms are in any case.
+        halvings: How often to squeeze it half as far where that makes another crystal of it: the
+            modulus is the curvature at the cell's own volume.
 
     Raises:
         EvaluationFailed: There is no trustworthy equation of state.
     """
+    for i in range(halvings):
+        with contextlib.suppress(EvaluationFailed):  # it turned into another crystal on the way
+            return _within(calculator, relaxed, settings, shape, settings.eos_strain / 2**i)
+    return _within(calculator, relaxed, settings, shape, settings.eos_strain / 2**halvings)
+
+
+def _within(
+    calculator: Calculator, relaxed: Structure, settings: Settings, shape: bool, strain: float
+) -> tuple[float, dict[str, Any]]:
+    """As `bulk_modulus`, within one linear strain both ways."""
     with quiet_imports():
         from matcalc import EOSCalc
     try:
@@ -173,7 +190,7 @@ def bulk_modulus(
             result = EOSCalc(
                 calculator,
                 n_points=settings.eos_points,
-                max_abs_strain=settings.eos_strain,
+                max_abs_strain=strain,
                 relax_structure=False,
                 allow_shape_change=shape,
                 relax_calc_kwargs={"fix_symmetry": settings.keep_symmetry},
@@ -191,7 +208,7 @@ def bulk_modulus(
     if int(np.argmin(energies)) in (0, len(energies) - 1):
         raise NoMinimum(
             "the energy has no minimum within "
-            f"+-{100 * settings.eos_strain:g} % of linear strain: no bulk modulus",
+            f"+-{100 * strain:g} % of linear strain: no bulk modulus",
             result["eos"]["volumes"][int(np.argmin(energies))],
         )
     modulus = float(np.real(result["bulk_modulus_bm"]))
@@ -205,18 +222,19 @@ def bulk_modulus(
     if r2 < settings.r2_min:
         raise EvaluationFailed(
             f"the equation of state fits badly (R2 {r2:.4f} < {settings.r2_min}): the crystal "
-            f"changes its structure within +-{100 * settings.eos_strain:g} % of linear strain"
+            f"changes its structure within +-{100 * strain:g} % of linear strain"
         )
     inner = _inner_modulus(result["eos"]["volumes"], energies)
     if not modulus / _STRUCTURES_DIFFER <= inner <= modulus * _STRUCTURES_DIFFER:
         raise EvaluationFailed(
             f"the equation of state gives {modulus:.3g} GPa, its inner points {inner:.3g} GPa: "
-            f"the crystal changes its structure within +-{100 * settings.eos_strain:g} % of "
+            f"the crystal changes its structure within +-{100 * strain:g} % of "
             "linear strain"
         )
     return modulus, {
         "r2": r2,
         "points": len(energies),
+        "strain": strain,
         "inner_points_GPa": inner,
         "volumes": [float(v) for v in result["eos"]["volumes"]],
         "energies": [float(e) for e in energies],

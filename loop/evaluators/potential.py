@@ -6,7 +6,8 @@ A crystal is reduced to its primitive cell and relaxed (cell and positions). Fro
 * `density` (g/cm^3) and `volume_per_atom` (angstrom^3/atom),
 * `bulk_modulus` (GPa): a Birch-Murnaghan equation of state, `matcalc.EOSCalc` with 11 cells between
   -5 and +5 % of linear strain, each relaxed at its volume (its default of 10 % is a third of the
-  volume: many crystals turn into others on the way),
+  volume: many crystals turn into others on the way); half as far, and half of that, where within
+  these a crystal turns into another,
 * `energy_above_hull` (eV/atom): against the compounds of the table `entries`,
 * `shear_modulus`, `youngs_modulus` and `bulk_modulus_vrh` (GPa): averages of the elastic tensor as
   Voigt, Reuss and Hill have them,
@@ -242,7 +243,7 @@ class PotentialEvaluator(Evaluator):
         if "bulk_modulus" in metrics:
             shape = not (self.settings.keep_symmetry and only_volume_is_free(primitive))
             values["bulk_modulus"], details["equation_of_state"] = bulk_modulus(
-                potential.calculator, relaxed, self.settings, shape
+                potential.calculator, relaxed, self.settings, shape, halvings=2
             )
         if "energy_above_hull" in metrics:
             values["energy_above_hull"] = above_hull(

@@ -298,7 +298,7 @@ def test_what_is_foretold_goes_before_what_a_teacher_learns() -> None:
 def test_a_predictor_that_does_not_suit_is_told(
     parent: CrystalGenerator, examined: Examined, tmp_path: Path
 ) -> None:
-    with pytest.raises(FineTuneError, match="does not foretell what perovskites does"):
+    with pytest.raises(FineTuneError, match="do not foretell what perovskites does"):
         parent.fine_tune(examined, quick("adapter", predicted=True), tmp_path / "no.safetensors")
 
 

@@ -68,3 +68,39 @@ def test_polar_axes() -> None:
 def test_unknown_number(number: int) -> None:
     with pytest.raises(ValueError, match="1 to 230"):
         operations(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "order", "centrosymmetric", "lattice_dof"),
+    [
+        (1, 1, False, 6),
+        (2, 2, True, 6),
+        (5, 2, False, 4),
+        (14, 4, True, 4),
+        (62, 8, True, 3),
+        (99, 8, False, 2),
+        (148, 6, True, 2),
+        (166, 12, True, 2),
+        (194, 24, True, 2),
+        (216, 24, False, 1),
+        (225, 48, True, 1),
+        (227, 48, True, 1),
+    ],
+)
+def test_how_much_symmetry_a_group_has(
+    number: int, order: int, centrosymmetric: bool, lattice_dof: int
+) -> None:
+    group = space_group(number)
+    assert (group.order, group.centrosymmetric, group.lattice_dof) == (
+        order,
+        centrosymmetric,
+        lattice_dof,
+    )
+
+
+def test_all_groups_have_the_free_lengths_of_their_system() -> None:
+    bounds = ((2, 6), (15, 4), (74, 3), (194, 2), (230, 1))
+    for number in range(1, 231):
+        wanted = next(dof for last, dof in bounds if number <= last)
+        assert space_group(number).lattice_dof == wanted, number
+    assert sum(space_group(n).centrosymmetric for n in range(1, 231)) == 92

@@ -30,7 +30,7 @@ __all__ = [
 
 CARDS = Path(__file__).parents[2] / "weights" / "predictors"
 
-_NAMES = ("matgl", "synthesizability", "chgnet", "cgcnn")
+_NAMES = ("matgl", "synthesizability", "chgnet", "cgcnn", "distilled")
 
 
 def predictor_names() -> tuple[str, ...]:
