@@ -168,9 +168,11 @@ def _list(out: Output) -> None:
         cards.append({k: v for k, v in card.items() if k not in ("recipe", "element_energies")})
         lines.append(f"{name}: {card['description']} {card['citation']}. {card['licence']}")
         for metric, unit in card["properties"].items():
-            error = card.get("errors", {}).get(metric, {})
-            made.add_row(name, metric, unit, number(error.get("mae")), number(error.get("r2")),
-                         error.get("rows", ""))  # fmt: skip
+            errors = card.get("errors", {}).items()
+            measured = [e for label, e in errors if label.partition(",")[0] == metric]
+            for error in measured or [{}]:
+                made.add_row(name, metric, unit, number(error.get("mae")), number(error.get("r2")),
+                             error.get("rows", ""))  # fmt: skip
     out.result({"predictors": cards}, made, *lines)
 
 

@@ -143,7 +143,8 @@ def train_predictor(
         "description": recipe["description"],
         "kind": "megnet",
         "licence": "MIT; data as told under data",
-        "citation": "MEGNet (Chen 2019) of matgl (Ko 2025), trained here",
+        "citation": "MEGNet (Chen 2019) of matgl (Ko 2025), trained here"
+        + (", by SevenNet (Park 2024) too" if taught else ""),
         "properties": {name: told["unit"] for name, told in recipe["properties"].items()},
         "recipe": recipe,
         "heads": list(head_names(recipe)),
