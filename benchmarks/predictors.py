@@ -61,12 +61,10 @@ def train(arguments: argparse.Namespace) -> None:
         print(f"epoch {epoch}: {loss:.4f}", flush=True)
 
     out: Path = arguments.out or CARDS
-    if arguments.only in (None, "matgl"):
-        recipe = RECIPES / "crystal_properties.yaml"
-        print(train_predictor(recipe, arguments.data, out / "matgl.safetensors", on_epoch))
-    if arguments.only in (None, "distilled"):
-        recipe = RECIPES / "distilled.yaml"
-        print(train_predictor(recipe, arguments.data, out / "distilled.safetensors", on_epoch))
+    for name, file in (("matgl", "crystal_properties"), ("distilled", "distilled")):
+        if arguments.only in (None, name):
+            recipe = RECIPES / f"{file}.yaml"
+            print(train_predictor(recipe, arguments.data, out / f"{name}.safetensors", on_epoch))
     if arguments.only in (None, "synthesizability"):
         recipe, weights = RECIPES / "synthesizability.yaml", out / "synthesizability.safetensors"
         print(train_synthesizability(recipe, arguments.data, weights))

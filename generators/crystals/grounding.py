@@ -77,7 +77,7 @@ class _Teacher:
         return (says + torch.tensor(other, dtype=says.dtype)) / 2
 
 
-def descended(
+def _descend(
     heads: Callable[[Tensor], Tensor], z: Tensor, column: int, steps: int, rate: float
 ) -> Tensor:
     """Vectors on their way down (or up, of every second one) a head."""
@@ -89,6 +89,17 @@ def descended(
         (point.grad,) = torch.autograd.grad((heads(point)[:, column] * sign).sum(), point)
         optimizer.step()
     return point.detach()
+
+
+def on_the_way(
+    heads: Callable[[Tensor], Tensor], z: Tensor, columns: int, source: torch.Generator
+) -> Tensor:
+    """`n x d` vectors moved somewhere on the way down (or up) one of the heads each."""
+    moved = []
+    for column, rows in enumerate(torch.arange(len(z)).tensor_split(columns)):
+        end = _descend(heads, z[rows], column, 100, 0.05)
+        moved.append(torch.lerp(z[rows], end, torch.rand(len(rows), 1, generator=source)))
+    return torch.cat(moved)
 
 
 class _Heads(nn.Module):
@@ -134,12 +145,8 @@ def ground(
         start = mean[of] + spread[of] * torch.randn(n, mean.shape[1], generator=source)
         start[::3] = torch.randn(len(start[::3]), mean.shape[1], generator=source)
         away = torch.rand(n, 1, generator=source) * 5.0
-        moved = []
-        for column, rows in enumerate(torch.arange(n).tensor_split(targets.shape[1])):
-            end = descended(heads, start[rows], column, 100, 0.05)
-            path = torch.rand(len(rows), 1, generator=source)
-            moved.append(torch.lerp(start[rows], end, path))
-        z = torch.cat([*moved, start + away * 0.2 * torch.randn(start.shape, generator=source)])
+        moved = on_the_way(heads, start, targets.shape[1], source)
+        z = torch.cat([moved, start + away * 0.2 * torch.randn(start.shape, generator=source)])
         for crystals, at in _decoded(network, z, max_atoms, elements):
             seen_z.append(z[at])
             seen_y.append(teacher(crystals))

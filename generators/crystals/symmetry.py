@@ -72,6 +72,16 @@ class WyckoffPosition:
         return self.rotations @ self.point(free) + self.translations
 
 
+_LATTICE_DOF = {
+    "triclinic": 6,
+    "monoclinic": 4,
+    "orthorhombic": 3,
+    "tetragonal": 2,
+    "hexagonal": 2,
+    "cubic": 1,
+}
+
+
 @dataclass(frozen=True, eq=False)
 class SpaceGroup:
     """A space group in its standard setting.
@@ -112,14 +122,10 @@ class SpaceGroup:
         """Whether inversion is among its operations."""
         return bool((self.rotations == -np.eye(3)).all((1, 2)).any())
 
-    @cached_property
+    @property
     def lattice_dof(self) -> int:
         """Number of lengths and angles of its lattice that are free: 1 (cubic) to 6 (triclinic)."""
-        # As many as there are symmetric tensors (metrics) that no rotation changes: the mean over
-        # the group of the character of that representation.
-        trace = np.trace(self.rotations, axis1=1, axis2=2)
-        square = np.trace(self.rotations @ self.rotations, axis1=1, axis2=2)
-        return round(float((trace**2 + square).mean() / 2))
+        return _LATTICE_DOF[self.system]
 
     @property
     def system(self) -> str:

@@ -171,10 +171,13 @@ def bulk_modulus(
     Raises:
         EvaluationFailed: There is no trustworthy equation of state.
     """
-    for i in range(halvings):
-        with contextlib.suppress(EvaluationFailed):  # it turned into another crystal on the way
-            return _within(calculator, relaxed, settings, shape, settings.eos_strain / 2**i)
-    return _within(calculator, relaxed, settings, shape, settings.eos_strain / 2**halvings)
+    try:
+        return _within(calculator, relaxed, settings, shape, settings.eos_strain)
+    except EvaluationFailed:
+        for i in range(1, halvings + 1):
+            with contextlib.suppress(EvaluationFailed):  # the first one tells what was asked for
+                return _within(calculator, relaxed, settings, shape, settings.eos_strain / 2**i)
+        raise
 
 
 def _within(

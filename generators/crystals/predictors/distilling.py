@@ -15,7 +15,7 @@ agrees with the measured formation energies of training rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,26 +63,30 @@ def drawn(generator: Any, n: int, seed: int) -> list[Structure]:
     A third is drawn from the prior; a third lies between two of these; a third is what is found
     on the way down (and up) the gradient of one of the generator's property heads.
     """
-    from generators.crystals.grounding import descended
+    from generators.crystals.grounding import on_the_way
 
     source = torch.Generator().manual_seed(seed)
     z = generator.prior(n, seed).float()
     a, b = z[: n // 3], z[n // 3 : 2 * (n // 3)]
     mixed = torch.lerp(a, b, torch.rand(len(a), 1, generator=source))
-    moved = z[2 * (n // 3) :]
     network = generator.network
-    parts = torch.arange(len(moved)).tensor_split(len(network.properties))
-    for column, rows in enumerate(parts):
-        end = descended(network.predict, moved[rows], column, 100, 0.05)
-        moved[rows] = torch.lerp(moved[rows], end, torch.rand(len(rows), 1, generator=source))
+    moved = on_the_way(network.predict, z[2 * (n // 3) :], len(network.properties), source)
     return [s for s in generator.decode(torch.cat([a, mixed, moved])) if s is not None]
+
+
+def _formation(
+    structures: Sequence[Structure], potential: np.ndarray, elements: np.ndarray
+) -> np.ndarray:
+    """Formation energies (eV/atom) of n crystals; NaN with an element of which none is known."""
+    shares = composition(structures)
+    # an element of unknown energy, nan, must not count where a crystal has none of it
+    return potential - np.where(shares > 0, shares * elements, 0.0).sum(1)
 
 
 def distilled(
     plan: Mapping[str, Any],
     structures: Sequence[Structure],
     measured: np.ndarray,
-    on_part: Callable[[int], None] | None = None,
 ) -> tuple[list[Structure], np.ndarray, dict[str, Any]]:
     """Crystals that a generator draws and their formation energies by a potential.
 
@@ -91,7 +95,6 @@ def distilled(
             and `highest` (eV/atom, where energies are cut off).
         structures: Measured crystals, of which training may know.
         measured: Their formation energies, eV/atom.
-        on_part: Called with how many crystals the potential has seen.
 
     Returns:
         m crystals, m energies (eV/atom), and what a card tells of them.
@@ -103,15 +106,12 @@ def distilled(
 
     rows = np.random.default_rng(plan["seed"]).permutation(len(structures))[: plan["rows"]]
     some = [structures[i] for i in rows]
-    told = energies(some, on_part=on_part)
-    elements = element_energies(some, told, measured[rows])
-    off = told - composition(some) @ np.nan_to_num(elements) - measured[rows]
     generator = load_generator(plan["generator"])
     crystals = drawn(generator, plan["draws"], plan["seed"])
-    # an element that no row has, nan, must not count where a crystal has none of it
-    shares = composition(crystals)
-    zero = np.where(shares > 0, shares * elements, 0.0).sum(1)
-    formation = energies(crystals, on_part=on_part) - zero
+    of_rows, of_crystals = np.split(energies([*some, *crystals]), [len(some)])
+    elements = element_energies(some, of_rows, measured[rows])
+    off = _formation(some, of_rows, elements) - measured[rows]
+    formation = _formation(crystals, of_crystals, elements)
     kept = np.flatnonzero(formation > LOWEST)
     card = {
         "potential": "sevennet:0",

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,6 @@ def sevennet_calculator(version: str = "0", device: torch.device | str = "cpu") 
 def energies(
     structures: Sequence[Structure],
     device: torch.device | str = "cpu",
-    on_part: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Energies (eV/atom) of n crystals as they stand: n; NaN for an element that it does not know.
 
@@ -81,7 +80,6 @@ def energies(
     Args:
         structures: n crystals.
         device: Where it runs.
-        on_part: Called with how many are done, now and then.
 
     Raises:
         PredictorError: As `sevennet_calculator`.
@@ -108,6 +106,4 @@ def energies(
         with torch.no_grad():
             told = network(batch.from_data_list(data).to(device))[keys.PRED_TOTAL_ENERGY]
         found[part] = told.double().cpu().numpy() / [len(a) for a in atoms]
-        if on_part is not None and start % (100 * _BATCH) == 0:
-            on_part(start + len(part))
     return found
