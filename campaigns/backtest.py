@@ -111,7 +111,7 @@ class Backtest:
             _check_method(name, METHODS)
         self.spec, self.options, self.folder = spec, options, folder
         self.methods = tuple(dict.fromkeys(["matloop", *methods]))
-        self.problem: loop.problem.Problem = spec.problem()
+        self.problem = _sought(spec)
         self.read: TableRead = read_table(table, spec, self.problem, skip=options.skip)
         # No longer than the table is, so that a larger budget does not do it all again.
         self.options = replace(options, budget=min(options.budget, len(self.read.table)))
@@ -127,6 +127,18 @@ class Backtest:
                 hint="leave it out",
             )
         self._table = table
+
+    def notes(self) -> list[str]:
+        """What a person should know of the table, and of what is not replayed."""
+        lost = {
+            "fidelities": self.spec.loop_fidelities is not None,
+            "learn_from": bool(self.spec.learn_from),
+        }
+        told = ", ".join(key for key, there in lost.items() if there)
+        lines = self.read.notes()
+        if told:
+            lines.append(f"not replayed: {told}; each row counts as what is sought, at a cost of 1")
+        return lines
 
     def tasks(self) -> list[Task]:
         """All of them, by seed and then by method, so that early results compare."""
@@ -228,12 +240,17 @@ def run_task(task: Task) -> Done:
     return Done(task, trace, error, seconds)
 
 
+def _sought(spec: Spec) -> loop.problem.Problem:
+    """The problem that a table answers: what a campaign seeks, without its cheaper fidelities."""
+    return replace(spec.problem(), fidelities=None)
+
+
 def _replay(task: Task) -> dict[str, Any]:
     from campaigns.spec import Spec
     from loop.backtest import make_method, replay
 
     spec = Spec.model_validate_json(task.spec)
-    problem, options = spec.problem(), task.options
+    problem, options = _sought(spec), task.options
     table = read_table(task.table, spec, problem, skip=options.skip).table
     trace = replay(
         problem,

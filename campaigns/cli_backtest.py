@@ -98,7 +98,7 @@ def backtest(
     )
     where = make_folder(folder or Path(f"backtest-{read.campaign}"))
     wanted = Backtest(read, table, _names(against), options, where)
-    for line in wanted.read.notes():
+    for line in wanted.notes():
         out.note(line)
 
     def listen(ended: Done, count: int, of: int) -> None:

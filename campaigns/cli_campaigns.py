@@ -121,6 +121,9 @@ def propose(
         data: dict[str, Any] = {"campaign": opened.name, "trials": trials}
         units = opened.spec.metric_units()
         shown: list[Any] = [candidates_table(trials, units), *whys(trials)] if trials else []
+        if not waiting:
+            data["notes"] = _notes(opened, trials)
+            shown += [f"  ({note})" for note in data["notes"]]
         if not trials:
             shown = ["no candidate waits for results"]
         elif folder is not None:
@@ -299,3 +302,13 @@ def _begun(which: str, db: str | None, seed: int | None, out: Output) -> Campaig
 def _db_option(db: str | None) -> str:
     """What the next command needs to find the same database; MATLOOP_DB is there for it too."""
     return f" --db {db}" if db and db != os.environ.get("MATLOOP_DB") else ""
+
+
+def _notes(campaign: Campaign, trials: list[dict[str, Any]]) -> list[str]:
+    """What there is to say of the proposal that made these trials."""
+    made = {trial["trial"] for trial in trials}
+    for event in reversed(campaign.events()):
+        if event["kind"] == "trials_proposed" and made & set(event["payload"]["trials"]):
+            notes: list[str] = event["payload"]["notes"]
+            return notes
+    return []

@@ -238,7 +238,7 @@ class Spec(Part):
         ]
         elements = self.screen.elements
         return Problem(
-            space=design_space(held),
+            space=design_space(held, list(units)),
             objectives=tuple(
                 Goal(**objective_numbers(name, objective, units[name]))
                 for name, objective in self.objectives.items()

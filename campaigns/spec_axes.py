@@ -30,7 +30,8 @@ class LatentAxis(Part):
     embed: tuple[Literal["predicted", "latent", "matgl", "chgnet"], ...] | None = None
     """What the surrogate sees of a decoded design beside the generator's summary of it: properties
     as the predictor matgl has them, its latent vector, the embedding of it by a graph network (that
-    predictor, or CHGNet). By default `[predicted]`, of a generator that has those properties."""
+    predictor, or CHGNet). By default `[predicted]`, of a generator that has those properties, and
+    `matgl` too where a metric is none of what a trained generator foretells."""
 
 
 def _check_range(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ Up to `Sums`, this loads nothing heavy: a spec is checked by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -208,8 +208,8 @@ class Sums:
 # As `loop` has it
 
 
-def build(held: Sums) -> loop.space.DesignSpace:
-    """The design space of a spec.
+def build(held: Sums, metrics: Sequence[str] = ()) -> loop.space.DesignSpace:
+    """The design space of a spec, for surrogates of these metrics.
 
     Raises:
         MatloopError: A generator, a pool or a table of descriptors cannot be read.
@@ -218,7 +218,7 @@ def build(held: Sums) -> loop.space.DesignSpace:
     """
     from loop.space import DesignSpace, LinearConstraint
 
-    axes = tuple(loop_axis(name, axis) for name, axis in held.axes.items())
+    axes = tuple(loop_axis(name, axis, metrics) for name, axis in held.axes.items())
     constraints = tuple(
         LinearConstraint(coefficients, op, bound, text)  # type: ignore[arg-type]
         for coefficients, op, bound, text in held.sums
@@ -226,7 +226,7 @@ def build(held: Sums) -> loop.space.DesignSpace:
     return DesignSpace(axes, constraints)
 
 
-def design_space(held: Sums) -> loop.space.DesignSpace:
+def design_space(held: Sums, metrics: Sequence[str] = ()) -> loop.space.DesignSpace:
     """The same for who is not told where in the spec it is wrong.
 
     Raises:
@@ -236,7 +236,7 @@ def design_space(held: Sums) -> loop.space.DesignSpace:
     from loop.space import Infeasible
 
     try:
-        return build(held)
+        return build(held, metrics)
     except Infeasible as error:
         raise UsageError(
             "the constraints exclude everything",
@@ -264,15 +264,16 @@ def undescribed_axis(axis: AnyAxis) -> AnyAxis:
     return axis
 
 
-def _latent(name: str, axis: LatentAxis) -> loop.space.LatentAxis:
+def _latent(name: str, axis: LatentAxis, metrics: Sequence[str]) -> loop.space.LatentAxis:
     from campaigns.spec_environment import load_latent
     from generators.crystals import embedding
+    from generators.crystals.generator import CrystalGenerator
     from loop.axes.latent import Embedding, LatentVector
     from loop.space import LatentAxis
 
     generator = load_latent(axis.latent)
-    suits, asked = embedding.PredictedProperties.suits, axis.embed
-    if asked is not None and "predicted" in asked and not suits(generator):
+    asked, suits = axis.embed, embedding.PredictedProperties.suits(generator)
+    if asked is not None and "predicted" in asked and not suits:
         raise UsageError(
             f"what predictors tell does not go with the generator {axis.latent}",
             where=f"space: {name}: embed",
@@ -285,12 +286,21 @@ def _latent(name: str, axis: LatentAxis) -> loop.space.LatentAxis:
         "matgl": embedding.MatglEmbedding,
         "chgnet": embedding.ChgnetEmbedding,
     }
-    wanted = ("predicted",) if asked is None and suits(generator) else asked or ()
+    wanted: list[str] = list(asked or ())
+    if asked is None:
+        wanted += ["predicted"] if suits else []
+        told = {f"predicted_{metric}" for metric in metrics} <= set(generator.feature_names)
+        if not told and isinstance(generator, CrystalGenerator):
+            wanted.append("matgl")  # of what nothing foretells, the summary tells little
     return LatentAxis(name, generator, tuple(kinds[k](generator) for k in dict.fromkeys(wanted)))
 
 
-def loop_axis(name: str, axis: AnyAxis) -> loop.space.Axis:
-    """One axis as `loop` has it. Raises `MatloopError` where a file of it cannot be read."""
+def loop_axis(name: str, axis: AnyAxis, metrics: Sequence[str] = ()) -> loop.space.Axis:
+    """One axis as `loop` has it, for surrogates of these metrics.
+
+    Raises:
+        MatloopError: A file of it cannot be read.
+    """
     import loop.space
 
     if isinstance(axis, RangeAxis):
@@ -299,7 +309,7 @@ def loop_axis(name: str, axis: AnyAxis) -> loop.space.Axis:
         fixed = axis.fixed if axis.fidelity is None else axis.fidelity.target
         return loop.space.RangeAxis(name, low, high, axis.log, axis.integer, axis.unit, fixed)
     if isinstance(axis, LatentAxis):
-        return _latent(name, axis)
+        return _latent(name, axis, metrics)
     try:
         if isinstance(axis, ChoiceAxis):
             return _choice(name, axis)

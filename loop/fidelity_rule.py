@@ -297,9 +297,15 @@ class FidelityRule:
             self._left = Left(self._left.trials, self._left.cost - fidelity.cost)
 
     def ready(self, first: int) -> bool:
-        """Whether enough was tried at every fidelity, for a surrogate to be asked."""
-        members, wanted = self._at_first, self._wanted(first)
-        return all(self._enough(f, wanted, waiting=False) for f in members)
+        """Whether enough was tried for a surrogate to be asked.
+
+        That is, something at every fidelity; or so much at the target that no other is needed, as
+        where a person measures all at the target.
+        """
+        target, wanted = self.fidelities.target, self._wanted(first)
+        if self._enough(target, (first, first), waiting=False):
+            return True
+        return all(self._enough(f, wanted, waiting=False) for f in self._at_first)
 
     @property
     def _at_first(self) -> list[Fidelity]:

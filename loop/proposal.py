@@ -293,8 +293,12 @@ def propose(
         stand_ins = _stand_ins(problem, known, pool, first, settings, rng, notes)
     if not ready and stand_ins is None:
         why = f"{int(known.completed.sum())} completed, {first} wanted first"
+        if rule is not None:
+            why += ", and some at each fidelity"
         if enough:
-            why = "a metric has fewer than two outcomes yet"
+            counts = np.isfinite(known.outcomes[known.completed]).sum(axis=0)
+            few = [f"{m} ({c})" for m, c in zip(problem.metrics, counts, strict=True) if c < 2]
+            why = f"fewer than two outcomes yet of {', '.join(few)}"
         notes.append(f"drawn from the prior: {why}")
         models = _Models(problem, known, None, warm_start, settings, seed, notes)
         if among is not None or problem.space.direct:

@@ -90,9 +90,14 @@ class PrincipalComponents:
         Raises:
             EncodeError: The network knows nothing of an element of a crystal.
         """
-        found = (self._vectors(designs) - self._mean) @ self._basis
+        found = self.components(designs)
         for i in np.flatnonzero(~np.isfinite(found).all(axis=1)):
             raise EncodeError(int(i), f"an element that {self._name} never saw")
+        return found
+
+    def components(self, designs: Sequence[Structure]) -> np.ndarray:
+        """As `features`; NaN of a crystal with an element that the network does not know."""
+        found = (self._vectors(designs) - self._mean) @ self._basis
         # The last digits of single precision hang on which crystals share a batch.
         rounded: np.ndarray = np.round(found, 4)
         return rounded

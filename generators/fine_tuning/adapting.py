@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from generators.crystals.embedding import PredictedProperties
+from generators.crystals.embedding import MatglEmbedding, PredictedProperties
 from generators.fine_tuning.adapter import FittedAdapter, PriorAdapter, make
 from generators.fine_tuning.objective import Bent
 from generators.fine_tuning.recipe import Array, Examined, FineTuneError, Recipe
@@ -276,6 +276,9 @@ def _steady(base: CrystalGenerator, z: Tensor) -> tuple[Tensor, list[Any]]:
 class _Inputs:
     """What teachers of metrics see of designs: latent vectors and features, and what foretells.
 
+    Where nothing foretells one of the metrics, a graph network's view of the crystals too, as a
+    surrogate has it by default.
+
     Args:
         base: Whose designs.
         metrics: `p` of them.
@@ -297,12 +300,15 @@ class _Inputs:
         wanted = [f"predicted_{m}" for m in metrics]
         last = {name.rsplit(".", 1)[-1]: i for i, name in enumerate(names)}
         self._columns = [last.get(w) for w in wanted]
+        self._view = MatglEmbedding(base) if None in self._columns else None
 
     def __call__(self, designs: Sequence[Any]) -> tuple[Array, Array]:
         """Latent vectors and features, `n x c`; and what foretells, `n x p`, NaN: nothing does."""
         z = self._base.embed(designs)
         features = np.asarray(self._base.features_at(designs, z))
         seen = np.hstack([z.numpy(), features])
+        if self._view is not None:  # a crystal that the network cannot read is as the mean one
+            seen = np.hstack([seen, np.nan_to_num(self._view.components(designs))])
         if self._network is not None:
             features = np.hstack([features, self._network.features(designs)])
         nothing = np.full(len(designs), np.nan)

@@ -286,6 +286,18 @@ def test_counts_that_do_not_fit_are_refused() -> None:
         _backtest("random", options=replace(OPTIONS, noise="repeats"))
 
 
+def test_of_fidelities_only_the_target_is_replayed() -> None:
+    text = SPEC + "fidelities: {cheap: {cost: 1}, lab: {cost: 10}}\n"
+    options = replace(OPTIONS, seeds=1, initial=8, budget=12)
+    backtest = Backtest(load_spec(_spec(text)), _finished(), [], options, Path("out"))
+    assert "not replayed: fidelities" in backtest.notes()[-1]
+    (done,) = backtest.run(1, lambda *_: None)
+    plain = _backtest(options=options).run(1, lambda *_: None)
+    assert done.trace is not None
+    assert plain[0].trace is not None
+    assert done.trace["picked"] == plain[0].trace["picked"]
+
+
 # What is shown
 
 

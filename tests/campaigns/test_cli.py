@@ -356,6 +356,17 @@ def test_a_run_of_a_laboratory_says_what_to_do(toy, matloop):
     assert "next: matloop propose toy --waiting --out DIR" in out
 
 
+def test_a_proposal_says_what_there_is_to_know(toy, matloop, matloop_json):
+    toy.write(lab=True)
+    _, document = matloop_json("propose", toy.spec, "-n", "2")
+    assert document["data"]["notes"] == ["drawn from the prior: 0 completed, 3 wanted first"]
+    status, out, _ = matloop("propose", toy.spec, "-n", "1")
+    assert status == 0
+    assert "(drawn from the prior: 0 completed, 3 wanted first)" in out
+    _, document = matloop_json("propose", toy.spec, "--waiting")
+    assert "notes" not in document["data"]
+
+
 # By hand
 
 

@@ -250,6 +250,18 @@ def test_what_the_surrogate_sees_of_crystals(load):
     assert load(changed(text, "perovskites", "crystals, embed: [predicted]"))
 
 
+def test_of_what_nothing_foretells_it_sees_a_graph_network(load):
+    text = "campaign: a\nspace: {crystal: {latent: perovskites}}\nobjectives: {polarisation: {goal: maximize, unit: C/m^2}}\nevaluate: {with: lab}\n"
+    (axis,) = load(text).problem().space.axes
+    assert [type(e).__name__ for e in axis.embeddings] == ["MatglEmbedding"]
+    bounded = changed(text, "perovskites", "crystals")
+    bounded += "constraints: [formation_energy <= -1 eV/atom]\n"
+    (axis,) = load(bounded).problem().space.axes
+    assert [type(e).__name__ for e in axis.embeddings] == ["PredictedProperties", "MatglEmbedding"]
+    (axis,) = load(changed(text, "perovskites", "perovskites, embed: []")).problem().space.axes
+    assert axis.embeddings == ()
+
+
 def test_paths_are_those_seen_from_the_spec(load, tmp_path, monkeypatch):
     (tmp_path / "mine.safetensors").write_text("")
     (tmp_path / "f.py").write_text("")

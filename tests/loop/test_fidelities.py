@@ -238,6 +238,19 @@ def test_the_last_trial_of_a_budget_is_of_the_target(finished: dict[str, Campaig
     assert any("does not pay" in told for told in none.notes)
 
 
+def test_a_person_may_measure_all_at_the_target() -> None:
+    campaign = Campaign(named())
+    rng = np.random.default_rng(0)
+    campaign.designs = [{"x": float(x), "y": float(y)} for x, y in rng.random((8, 2))]
+    campaign.source, campaign.failed = [0] * 8, [False] * 8
+    proposal = propose(campaign.problem, campaign.history(), 2, 1, settings=FAST)
+    assert proposal.surrogate_report is not None
+    assert {c.method for c in proposal.candidates}.isdisjoint({"prior"})
+    few = propose(campaign.problem, campaign.cut(1).history(), 2, 1, settings=FAST)
+    assert few.surrogate_report is None
+    assert "some at each fidelity" in " ".join(few.notes)
+
+
 def test_a_fidelity_that_never_works_is_given_up() -> None:
     campaign = run(named(), 5, failing="low")
     labels = campaign.labels()

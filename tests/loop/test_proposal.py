@@ -153,6 +153,7 @@ def test_a_metric_without_outcomes_keeps_to_the_prior(problem: Problem, answer: 
     past.outcomes[:, 1] = math.nan
     proposal = propose(problem, past, 2, seed=0, settings=QUICK)
     assert {c.method for c in proposal.candidates} == {"prior"}
+    assert "drawn from the prior: fewer than two outcomes yet of b (0)" in proposal.notes
 
 
 def test_hopeless_surrogates_fill_the_space(problem: Problem, answer: Answer) -> None:
