@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campaigns import units
@@ -52,6 +53,18 @@ class Coordinate:
         return self.axis if self.part is None else f"{self.axis}.{self.part}"
 
 
+def columns(axis: PoolAxis) -> tuple[str, ...]:
+    """Of a pool; none where its file cannot be read, which is told where it is opened."""
+    from loop.axes.pool_reader import PoolError, PoolReader
+
+    if axis.columns is not None:
+        return axis.columns
+    try:
+        return tuple(PoolReader(Path(axis.pool), None).names())
+    except (OSError, PoolError):
+        return ()
+
+
 def coordinates(axes: Mapping[str, AnyAxis]) -> dict[str, list[Coordinate]]:
     """By each name that a constraint may use, what it may mean."""
     found: dict[str, list[Coordinate]] = {}
@@ -66,7 +79,7 @@ def coordinates(axes: Mapping[str, AnyAxis]) -> dict[str, list[Coordinate]]:
         if isinstance(axis, CompositionAxis):
             parts, unit = axis.composition, axis.unit
         elif isinstance(axis, PoolAxis):
-            parts = axis.columns or ()
+            parts = columns(axis)
         for part in parts:
             found.setdefault(f"{name}.{part}", []).append(Coordinate(name, part, unit))
             if part not in axes:
@@ -103,7 +116,7 @@ def find(axes: Mapping[str, AnyAxis], name: str) -> Coordinate:
         raise no_number(axes[name], name)
     owner, _, part = name.partition(".")
     axis_ = axes.get(owner)
-    if isinstance(axis_, PoolAxis) and axis_.columns is None and part:
+    if isinstance(axis_, PoolAxis) and part and not columns(axis_):
         return Coordinate(owner, part, "dimensionless")
     if isinstance(axis_, CompositionAxis):
         raise BoundError(
@@ -111,7 +124,7 @@ def find(axes: Mapping[str, AnyAxis], name: str) -> Coordinate:
         )
     if isinstance(axis_, PoolAxis):
         raise BoundError(
-            f"{part!r} is not one of the columns", f"one of: {', '.join(axis_.columns or ())}"
+            f"{part!r} is not one of the columns", f"one of: {', '.join(columns(axis_))}"
         )
     raise BoundError(f"{name!r} is not a number, and no parameter", None)
 
@@ -272,8 +285,8 @@ def _latent(name: str, axis: LatentAxis, metrics: Sequence[str]) -> loop.space.L
     from loop.space import LatentAxis
 
     generator = load_latent(axis.latent)
-    asked, suits = axis.embed, embedding.PredictedProperties.suits(generator)
-    if asked is not None and "predicted" in asked and not suits:
+    suits, asked = embedding.PredictedProperties.suits, axis.embed
+    if asked is not None and "predicted" in asked and not suits(generator):
         raise UsageError(
             f"what predictors tell does not go with the generator {axis.latent}",
             where=f"space: {name}: embed",
@@ -288,10 +301,10 @@ def _latent(name: str, axis: LatentAxis, metrics: Sequence[str]) -> loop.space.L
     }
     wanted: list[str] = list(asked or ())
     if asked is None:
-        wanted += ["predicted"] if suits else []
-        told = {f"predicted_{metric}" for metric in metrics} <= set(generator.feature_names)
-        if not told and isinstance(generator, CrystalGenerator):
-            wanted.append("matgl")  # of what nothing foretells, the summary tells little
+        wanted += ["predicted"] if suits(generator) else []
+        if isinstance(generator, CrystalGenerator):
+            told = {f"predicted_{metric}" for metric in metrics} <= set(generator.feature_names)
+            wanted += [] if told else ["matgl"]  # of what nothing foretells a summary tells little
     return LatentAxis(name, generator, tuple(kinds[k](generator) for k in dict.fromkeys(wanted)))
 
 

@@ -100,6 +100,19 @@ class PoolReader:
             _Card(_digest(self.path), in_place, columns, low.tolist(), high.tolist(), texts)
         )
 
+    def names(self) -> list[str]:
+        """The columns that describe a design, by the head of the file alone.
+
+        Raises:
+            OSError: The file cannot be read.
+            PoolError: It has no such head.
+        """
+        if self.kind == ".npz" and not self.wanted:
+            return list(self._loaded().files)
+        if self.kind in (".npy", ".npz"):
+            return self._arrays()[0]
+        return self._parquet()[0] if self.kind == ".parquet" else self._select(self._head())
+
     def wrong(
         self,
         what: str,
@@ -153,19 +166,30 @@ class PoolReader:
             raise self.wrong(f"there is no column {missing[0]!r}", hint=f"it has {told}")
         return self.wanted or names
 
-    def _csv(self) -> tuple[list[str], Iterator[pd.DataFrame]]:
-        import pandas as pd
-
+    def _head(self) -> list[str]:
+        """The names in the first line of a CSV file that is not empty."""
         try:
             with self._text() as file:
                 first = next((line for line in file if line.strip()), "")
-                self.separator = max(",;\t", key=first.count)
-                header = next(csv.reader([first], delimiter=self.separator), [])
-            if not any(cell.strip() for cell in header):
-                raise self.wrong("the table is empty")
-            if all(_is_number(cell) for cell in header):
-                raise self.wrong("the first row is numbers", hint="it names the columns")
-            names = self._select([cell.strip() for cell in header])
+            self.separator = max(",;\t", key=first.count)
+            header = next(csv.reader([first], delimiter=self.separator), [])
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+            raise self.wrong(f"the file cannot be read as text: {error}") from error
+        except csv.Error as error:
+            raise self.wrong(_parser_says(error)) from error
+        header = [cell.strip() for cell in header]
+        if not any(header):
+            raise self.wrong("the table is empty")
+        if all(map(_is_number, header)):
+            raise self.wrong("the first row is numbers", hint="it names the columns")
+        return header
+
+    def _csv(self) -> tuple[list[str], Iterator[pd.DataFrame]]:
+        import pandas as pd
+
+        header = self._head()
+        try:
+            names = self._select(header)
             shared: dict[str, Any] = {
                 "sep": self.separator,
                 "encoding": "utf-8-sig",
@@ -173,7 +197,7 @@ class PoolReader:
                 "na_values": [""],
                 "skipinitialspace": True,
                 # Not `usecols`: with it, rows that are too long are cut short in silence.
-                "names": [cell.strip() for cell in header],
+                "names": header,
                 "header": 0,
             }
             self._check_first_row(len(header))
@@ -287,11 +311,14 @@ class PoolReader:
 
     # numpy
 
-    def _arrays(self) -> tuple[list[str], Iterator[np.ndarray], bool]:
+    def _loaded(self) -> Any:
         try:
-            loaded = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            return np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise self.wrong(f"the file is not numpy's: {_one_line(error)}") from error
+
+    def _arrays(self) -> tuple[list[str], Iterator[np.ndarray], bool]:
+        loaded = self._loaded()
         if self.kind == ".npz":
             return self._archive(loaded)
         if loaded.ndim != 2 or loaded.dtype.kind not in "fiu":

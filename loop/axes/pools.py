@@ -18,6 +18,7 @@ from loop.axes.pool_table import PoolTable
 ROW = "row"
 """The key of a value under which its row stands."""
 
+_GONE = -1  # in place of a text's number, where the table does not have it any more
 _NEAR = 2048  # rows that a neighbour is looked for among
 
 
@@ -115,15 +116,12 @@ class PoolAxis(Axis):
         return self._features(np.asarray(self.table.data[rows], dtype=np.float64))
 
     def _raw(self, values: Sequence[Any]) -> np.ndarray:
-        """What stands in the columns of n values, texts as numbers: n x c."""
+        """What stands in the columns of n values, texts as numbers (`_GONE`: not in it): n x c."""
         raw = np.empty((len(values), len(self.table.columns)))
         for j, (column, texts) in enumerate(self._texts.items()):
             index = self._index[column]
             for i, value in enumerate(values):
-                if texts and value[column] not in index:
-                    what = f"{self.name}.{column} is {value[column]!r}, which the table has not"
-                    raise EncodeError(i, what)
-                raw[i, j] = index[value[column]] if texts else value[column]
+                raw[i, j] = index.get(value[column], _GONE) if texts else value[column]
         return raw
 
     @cached_property
@@ -144,7 +142,10 @@ class PoolAxis(Axis):
             if table is None:
                 columns.append((raw[:, j : j + 1] - low[j]) / span[j])
             else:
-                columns.append(table[raw[:, j].astype(int)])
+                # a text that left the table is none of those there, and described as their mean
+                gone = table.mean(axis=0)
+                gone[table.shape[1] - table.shape[0] :] = 0.0
+                columns.append(np.vstack([table, gone])[raw[:, j].astype(int)])
         return np.hstack(columns)
 
     def sample(self, n: int, seed: int) -> list[Any | None]:
@@ -285,7 +286,10 @@ class PoolAxis(Axis):
                 raise ValueError(f"{self.name}: the table has no row {row!r}")
             return self.decode(np.array([[float(row)]]), 0)[0]
         if not isinstance(data, Mapping) or set(data) != wanted:
-            raise ValueError(f"{self.name}: wanted {', '.join(sorted(wanted))}, not {data!r}")
+            what = f"{self.name}: wanted {', '.join(sorted(wanted))}, not {data!r}"
+            if isinstance(data, Mapping) and ROW in data:
+                what += "; a column that was renamed in the table needs its former name"
+            raise ValueError(what)
         row = data[ROW]
         if isinstance(row, bool) or not isinstance(row, int) or row < 0:
             raise ValueError(f"{self.name}: {row!r} is not the number of a row")

@@ -208,6 +208,19 @@ def test_axes_that_cannot_be(load, old, new, line, what):
     assert any(w.startswith(f"{line}:") and what in t for w, t in told), told
 
 
+def test_columns_of_a_pool_are_known_by_its_head(load, tmp_path):
+    whole = ("pool.csv, columns: [u, v, kind], descriptors: kinds.csv", "pool.csv")
+    (tmp_path / "pool.csv").write_text("u,v,kind\n1,2,x\n2,8,y\n")
+    problem = load("v <= 3", "strength >= 0 MPa", changes=[whole]).problem()
+    assert [c.metric for c in problem.constraints] == ["strength"]
+    assert [d["cand"]["v"] for d in problem.space.sample(20, 0)] == [2.0] * 20
+    with pytest.raises(InputErrors, match="excludes every design"):
+        load("v >= 30", changes=[whole])
+    with pytest.raises(InputErrors, match="'w' is not one of the columns") as error:
+        load("cand.w <= 3", changes=[whole])
+    assert error.value.problems[0].hint == "one of: u, v, kind"
+
+
 def test_a_name_of_two_things_is_asked_about(load):
     two = SPEC.replace("  a: {range", "  steel: {composition: [Fe, C]}\n  a: {range")
     with pytest.raises(InputErrors, match=r"alloy\.Fe or steel\.Fe"):

@@ -137,6 +137,19 @@ def test_a_row_that_left_the_table_still_has_features(table: Path) -> None:
         PoolAxis("cand", open_pool(table)).encode([value])
 
 
+def test_so_has_one_whose_text_left_it(table: Path) -> None:
+    kinds = Descriptors.of({k: {"size": i} for i, k in enumerate("xyz")})
+    value = PoolAxis("cand", open_pool(table)).decode(codes(1), 0)[0]
+    assert value["kind"] == "y"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(line for line in lines if not line.endswith("y")) + "\n")
+    plain, described = (PoolAxis("cand", open_pool(table), d) for d in ({}, {"kind": kinds}))
+    assert plain.features([value])[0, 2:].tolist() == [0, 0]
+    assert described.features([value])[0, 2:].tolist() == [0.5, 0, 0]
+    with pytest.raises(EncodeError, match="row 1 is another"):
+        plain.encode([value])
+
+
 def test_columns_are_chosen(table: Path) -> None:
     assert open_pool(table, ["kind", "a"]).columns == ("kind", "a")
     axis = PoolAxis("cand", open_pool(table, ["kind", "a"]))
