@@ -51,7 +51,7 @@ def learnt(campaign: Campaign) -> dict[str, Any]:
     from loop.learnt import review
 
     try:
-        history, *_ = campaign._history()
+        history, _, warm_start = campaign._history()
     except ValueError as error:
         raise MatloopError(
             "a design in the store cannot be read",
@@ -66,8 +66,8 @@ def learnt(campaign: Campaign) -> dict[str, Any]:
     names = None
     if len(known) == len(history.designs):
         names = [f"{t.provenance.get('name') or 'a design'} (trial {t.index})" for t in known]
-    found = records.plain(review(campaign.problem, history, campaign.spec.seed, names).as_dict())
-    return dict(found)
+    found = review(campaign.problem, history, campaign.spec.seed, names, warm_start)
+    return dict(records.plain(found.as_dict()))
 
 
 def why(provenance: Mapping[str, Any]) -> dict[str, Any] | None:

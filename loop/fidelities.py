@@ -241,6 +241,7 @@ def only_target(problem: Problem, history: History) -> tuple[History, list[int]]
         failed=np.asarray(history.failed)[rows],
         realised={place[row]: made for row, made in history.realised.items() if row in place},
         source=None,
+        errors=None if history.errors is None else np.asarray(history.errors)[rows],
         names=None if history.names is None else [history.names[i] for i in rows],
         members=None if history.members is None else [history.members[i] for i in rows],
         preferences=[

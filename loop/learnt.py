@@ -18,6 +18,7 @@ from generators.base import EncodeError
 from loop.explain import predicted
 from loop.explain_words import listed, number, percent, words
 from loop.failures import where_it_fails
+from loop.fitted import bounds_of, fitted
 from loop.front import counts, pareto_mask, utilities
 from loop.importance import Importance, feature_groups, importances
 from loop.lessons import (
@@ -68,17 +69,22 @@ class Review:
 
 
 def review(
-    problem: Problem, history: History, seed: int = 0, names: Sequence[str] | None = None
+    problem: Problem,
+    history: History,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    warm_start: dict[str, Any] | None = None,
 ) -> Review:
-    """Fit what was observed, and say what it teaches.
+    """Fit what was observed, as a proposal would, and say what it teaches.
 
     Args:
         problem: the goals.
         history: everything tried so far.
         seed: of the fit and of the designs that are looked at.
         names: what the designs of the history are called; default: `DesignSpace.describe`.
+        warm_start: `Proposal.warm_start` of the last proposal.
     """
-    from surrogates import feature_bounds, fit_feasibility, fit_surrogate
+    from surrogates import fit_feasibility
 
     notes: list[str] = []
     made = history.made
@@ -97,11 +103,13 @@ def review(
     sample, _ = _features(problem, drawn)
     every = bool(done.any()) and bool((np.isfinite(outcomes[done]).sum(axis=0) >= 2).all())
     surrogate = feasibility = None
-    bounds = feature_bounds(np.vstack([X, sample])) if len(X) or len(sample) else None
-    if every:
-        surrogate = fit_surrogate(
-            X[done], outcomes[done], sem[done], metrics=problem.metrics, seed=seed, bounds=bounds
-        )
+    bounds = bounds_of(problem, X, sample) if len(X) or len(sample) else None
+    if every and bounds is not None:
+        errors = None if history.errors is None else np.asarray(history.errors)[kept][done]
+        surrogate = fitted(
+            problem, X[done], outcomes[done], sem[done], bounds=bounds, seed=seed, errors=errors,
+            warm_start=warm_start,
+        )  # fmt: skip
     else:
         notes.append("no model yet: a metric has fewer than two results")
     if (done | failed).any():

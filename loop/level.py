@@ -22,10 +22,11 @@ import torch
 from botorch.utils.safe_math import log_softplus
 from torch import Tensor
 
+from loop.fitted import bounds_of, fitted
 from loop.problem import Problem
 from loop.search import encodable
 from loop.space import Design
-from surrogates import Surrogate, feature_bounds, fit_surrogate
+from surrogates import Surrogate
 
 if TYPE_CHECKING:
     from loop.proposal import History
@@ -146,14 +147,16 @@ def classified(
         raise ValueError("a metric has no result yet")
     asked = _some(problem, seed) if designs is None else list(designs)
     C, known = encodable(problem.space.features, asked)
-    surrogate = fit_surrogate(
+    # A few designs that are asked about say nothing of how far the space reaches.
+    others = [] if designs is None else _some(problem, seed)
+    within, _ = encodable(problem.space.features, others)
+    surrogate = fitted(
+        problem,
         X[done],
         outcomes[done],
         sem[done],
-        metrics=problem.metrics,
+        bounds=bounds_of(problem, X, C, within),
         seed=seed,
-        bounds=feature_bounds(np.vstack([X, C]), tail=0.0 if problem.space.direct else 0.02),
-        groups=problem.space.feature_groups,
         source=source[done],
     )
     contours = []

@@ -18,7 +18,6 @@ import torch
 from loop import hedge, trust
 from loop.acquisition import WITHOUT_SURROGATE, Acquisition, Strategy
 from loop.beliefs import Beliefs
-from loop.calibration import widening
 from loop.explain import explain_candidates
 from loop.fidelities import Fidelity, Left, at_target, own, pending_sources, sources_of
 from loop.fidelity_rule import (
@@ -29,6 +28,7 @@ from loop.fidelity_rule import (
     foretold,
     note,
 )
+from loop.fitted import bounds_of, fitted, guides
 from loop.front import reference_point
 from loop.polish import polish
 from loop.pooling import CHUNK, best_of_all
@@ -37,7 +37,7 @@ from loop.problem import Problem
 from loop.screening import OXIDATION_STATES, Seen, screen_in
 from loop.search import Pool, encodable, evolve, explore, good_rows, sift, spread_out
 from loop.space import Design, DesignSpace
-from surrogates import Feasibility, Surrogate, feature_bounds, fit_feasibility, fit_surrogate
+from surrogates import Feasibility, Surrogate, fit_feasibility
 
 if TYPE_CHECKING:
     from loop.joint import JointScore
@@ -615,8 +615,8 @@ def _stand_ins(
     draws as an evaluator would be, and believed half (an error of half the draws' spread). The
     pool is filled with draws from the prior on the way.
     """
-    guides = [g for g in _guides(problem) if g is not None]
-    if len(guides) < len(problem.metrics) or settings.strategy in WITHOUT_SURROGATE:
+    told = [g for g in guides(problem) if g is not None]
+    if len(told) < len(problem.metrics) or settings.strategy in WITHOUT_SURROGATE:
         return None
     if settings.initial is not None:  # so many are to be drawn blindly
         return None
@@ -624,8 +624,8 @@ def _stand_ins(
     lacking = max(first - int(known.completed.sum()), 2)
     if len(pool) < 2 * lacking:
         return None
-    outcomes = pool.X[:lacking, guides]
-    sem = np.broadcast_to(0.5 * pool.X[:, guides].std(axis=0), outcomes.shape)
+    outcomes = pool.X[:lacking, told]
+    sem = np.broadcast_to(0.5 * pool.X[:, told].std(axis=0), outcomes.shape)
     notes.append(
         f"{int(known.completed.sum())} completed: chosen by what the generator foretells, which"
         f" stands for results until there are {first}"
@@ -654,9 +654,7 @@ class _Models:
         done, ended = known.measured, (known.measured | known.failed) & known.own
         if not ended.any() and stand_ins is None:
             return
-        around = known.X if reachable is None else np.vstack([known.X, reachable])
-        # Codes of a latent space have tails; those of other axes end where the axis ends.
-        bounds = feature_bounds(around, tail=0.0 if problem.space.direct else 0.02)
+        bounds = bounds_of(problem, *(known.X,) if reachable is None else (known.X, reachable))
         if ended.any():
             self.feasibility = fit_feasibility(known.X[ended], ~known.failed[ended], bounds=bounds)
             if self.feasibility.informative:
@@ -669,21 +667,18 @@ class _Models:
             source = np.concatenate([source, np.zeros(len(stand_ins.X), dtype=source.dtype)])
         counted = known.outcomes[known.completed] if stand_ins is None else stand_ins.outcomes
         if (np.isfinite(counted).sum(axis=0) >= 2).all():
-            self.surrogate = fit_surrogate(
+            self.surrogate = fitted(
+                problem,
                 X,
                 outcomes,
                 sem,
-                metrics=problem.metrics,
+                bounds=bounds,
                 seed=seed,
+                source=source,
+                errors=known.errors[known.completed],
                 warm_start=warm_start,
                 max_iter=settings.max_iter,
-                bounds=bounds,
-                guides=_guides(problem),
-                groups=problem.space.feature_groups,
-                source=source,
             )
-            for j, model in enumerate(self.surrogate.models):
-                model.inflation = widening(known.errors[known.completed, j], model.inflation)
 
     def seen(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features and outcomes of some of the known designs, and of what stands in for others."""
@@ -800,28 +795,6 @@ class _Models:
             notes,
             fidelity,
         )
-
-
-def _guides(problem: Problem) -> list[int | None]:
-    """For each metric the feature named `predicted_METRIC`, by which a generator foretells it."""
-    units = {c.metric: c.unit for c in problem.constraints}
-    units |= {o.metric: o.unit for o in problem.objectives}
-    names, known = problem.space.feature_names, problem.space.feature_units
-
-    def of(metric: str) -> int | None:
-        wanted, last = _plain(units[metric]), None
-        for i, name in enumerate(names):
-            same = name.rsplit(".", 1)[-1] == f"predicted_{metric}"
-            if same and _plain(known.get(name, wanted)) == wanted:
-                last = i  # an embedding's word comes after the generator's own
-        return last
-
-    return [of(metric) for metric in problem.metrics]
-
-
-def _plain(unit: str) -> str:
-    """A unit without the freedom there is in writing it."""
-    return unit.replace("**", "^").replace("·", "*").replace(" ", "")
 
 
 def _informative(

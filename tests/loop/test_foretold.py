@@ -12,8 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from loop import DesignSpace, History, LatentAxis, Problem, ProposalSettings, hypervolume, propose
+from loop import (
+    DesignSpace,
+    History,
+    LatentAxis,
+    Objective,
+    Problem,
+    ProposalSettings,
+    hypervolume,
+    propose,
+)
 from loop.acquisition import STRATEGIES, WITHOUT_SURROGATE
+from loop.learnt import review
+from loop.level import classified
 from tests.loop.conftest import Points
 
 Answer = Callable[[dict[str, Any]], list[float]]
@@ -133,3 +144,30 @@ def test_one_metric_that_nobody_foretells(foretold: Problem, answer: Answer) -> 
     asked = replace(foretold, objectives=(other, foretold.objectives[1]))
     proposal = propose(asked, _history(asked, [], answer), 2, 0, settings=QUICK)
     assert {c.method for c in proposal.candidates} == {"prior"}
+
+
+def test_what_is_foretold_is_in_the_model_that_explains(foretold: Problem, answer: Answer) -> None:
+    designs = [d for d in foretold.space.sample(40, 1) if d is not None][:12]
+    past = _history(foretold, designs, answer)
+    report = propose(foretold, past, 1, seed=0, settings=QUICK).surrogate_report
+    told = [x.data["loo_r2"] for x in review(foretold, past).lessons if x.topic == "model"]
+    # the bounds of features rest on two samples of the space
+    wanted = [(report or {})[metric]["loo_r2"] for metric in foretold.metrics]
+    assert told == pytest.approx(wanted, abs=0.005)
+
+
+def test_what_is_foretold_classifies_too(problem: Problem) -> None:
+    def rough(design: dict[str, Any]) -> list[float]:
+        return [math.sin(20.0 * sum(design["point"])), 0.0, 0.0]
+
+    level = replace(
+        _with(problem, Teller(rough)),
+        objectives=(Objective("a", "level", "GPa", target=0.2),),
+        constraints=(),
+    )
+    designs = [d for d in level.space.sample(300, 1) if d is not None]
+    outcomes = np.array([rough(d)[:1] for d in designs])
+    past = History(designs[:2], outcomes[:2], np.full((2, 1), math.nan), np.zeros(2, dtype=bool))
+    (contour,) = classified(level, past, designs[2:]).contours
+    right = (contour.above > 0.5) == (outcomes[2:, 0] > 0.2)
+    assert right.mean() > 0.9

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from loop import ChoiceAxis, DesignSpace, History, Objective, OutcomeConstraint, Problem, RangeAxis
+from loop import (
+    ChoiceAxis,
+    DesignSpace,
+    History,
+    Objective,
+    OutcomeConstraint,
+    Problem,
+    ProposalSettings,
+    RangeAxis,
+    propose,
+)
 from loop.learnt import Lesson, review
 
 SPACE = DesignSpace(
@@ -131,3 +142,45 @@ def test_latent_designs_that_cannot_be_encoded_are_left_out(problem: Problem, an
     found = review(problem, past)
     assert found.notes == ["left out: 1 designs without features"]
     assert set(found.importances["a"].shares) == {f"point.x{i}" for i in range(6)}
+
+
+def lesson_r2(found: list[Lesson]) -> list[float]:
+    return [lesson.data["loo_r2"] for lesson in by_topic(found, "model")]
+
+
+def proposed_r2(proposal: Any, problem: Problem) -> list[float]:
+    assert proposal.surrogate_report is not None
+    return [proposal.surrogate_report[m]["loo_r2"] for m in problem.metrics]
+
+
+QUICK = ProposalSettings(prior=500, rounds=1, children=40, shortlist=40, samples=16)
+
+
+def test_the_model_that_is_described_is_the_one_that_chooses() -> None:
+    names = tuple("abcdefgh")
+    space = DesignSpace((ChoiceAxis("acid", names), ChoiceAxis("base", names)))
+    problem = Problem(space, (Objective("yield", "maximize", "%"),))
+    designs = [d for d in space.sample(200, 3) if d is not None]
+    unique = list({(d["acid"], d["base"]): d for d in designs}.values())[:30]
+    noise = np.random.default_rng(1).normal(size=30)
+    y = [
+        names.index(d["acid"]) % 3 + 2 * (d["base"] in "cf") + 0.4 * e
+        for d, e in zip(unique, noise, strict=True)
+    ]
+    column = np.array(y, dtype=float)[:, None]
+    errors = np.linspace(1.0, 4.0, 30)[:, None]
+    past = History(
+        unique, column, np.full_like(column, math.nan), np.zeros(30, dtype=bool), errors=errors
+    )
+    proposal = propose(problem, past, 1, seed=0, settings=QUICK)
+    found = review(problem, past, 0)
+    assert lesson_r2(found.lessons) == proposed_r2(proposal, problem)
+    # and from where a proposal began, it ends where the next one would
+    warm = review(problem, past, 0, warm_start=proposal.warm_start)
+    again = propose(problem, past, 1, seed=0, settings=QUICK, warm_start=proposal.warm_start)
+    assert lesson_r2(warm.lessons) == proposed_r2(again, problem)
+    # what is told of its intervals is widened by the same errors
+    (unsure,) = by_topic(found.lessons, "uncertainty")
+    calm = review(problem, replace(past, errors=np.full((30, 1), 1e-3)), 0)
+    (sure,) = by_topic(calm.lessons, "uncertainty")
+    assert unsure.data["share_of_spread"] > sure.data["share_of_spread"]
