@@ -104,7 +104,7 @@ def fit_metric(
     if best is None:  # the recipe that was settled on cannot be fitted any more
         best = _fit(outcomes, PLAIN, warm=None, max_iter=max_iter, seed=seed)
         assert best is not None
-    best = _robust(best, max_iter)
+    best = _robust(best, max_iter, seed)
     best.chosen_at, best.tried = chosen_at, tried
     return best
 
@@ -126,7 +126,7 @@ def _fit(
     )
 
 
-def _robust(model: MetricModel, max_iter: int) -> MetricModel:
+def _robust(model: MetricModel, max_iter: int, seed: int) -> MetricModel:
     """Give readings that the others contradict more noise, where that explains the rest better.
 
     In the spirit of relevance pursuit (Ament et al., NeurIPS 2024), whose evidence has a price for
@@ -137,14 +137,13 @@ def _robust(model: MetricModel, max_iter: int) -> MetricModel:
     if extra is None or model.trend is not None:
         return model
     again = fit_gaussian_process(
-        model.data, model.recipe, model.warp, warm=model.state(), max_iter=max_iter, seed=0,
+        model.data, model.recipe, model.warp, warm=model.state(), max_iter=max_iter, seed=seed,
         outliers=extra,
     )  # fmt: skip
-    price = int((extra > 0).sum()) * (4.0 + 0.5 * np.log(model.n))
-    if again.evidence < model.evidence + price:
+    count, of = int((extra > 0).sum()), len(model.left_out.observed)
+    if again.evidence < model.evidence + count * (4.0 + 0.5 * np.log(of)):
         return model
-    count = int((extra > 0).sum())
-    again.notes.append(f"{count} of {model.n} readings contradict the others and count for less")
+    again.notes.append(f"{count} of {of} readings contradict the others and count for less")
     return again
 
 

@@ -455,13 +455,20 @@ def _inducing(model: MetricModel, data: Data) -> MetricModel:
 def identify_outliers(model: MetricModel) -> Tensor | None:
     """More noise for readings that the others contradict; None where there is none.
 
-    A reading is an outlier where its leave-one-out residual is beyond four standard deviations;
-    it gets the noise that makes it ordinary. At most a tenth of the readings.
+    A reading of source 0 is an outlier where its leave-one-out residual is beyond four standard
+    deviations; it gets the noise that makes it ordinary. At most a tenth of the readings.
+
+    Returns:
+        n noise variances, standardised, none of them for other sources.
     """
     z = model.left_out.z.abs()
-    far = z > 4.0
+    far, here = z > 4.0, model.data.source == 0
     count = int(far.sum())
-    if not count or count > max(1, len(z) // 10) or len(z) < 8 or model.n != len(z):
+    if not count or count > max(1, len(z) // 10) or len(z) < 8:
+        return None
+    if int(here.sum()) != len(z):  # by inducing designs: only a sample was foretold by the others
         return None
     excess = (model.left_out.residual.square() - model.left_out.spread.square()).clamp_min(0.0)
-    return torch.where(far, excess, torch.zeros_like(excess))
+    extra = torch.zeros_like(model.data.y)
+    extra[here] = torch.where(far, excess, torch.zeros_like(excess))
+    return extra

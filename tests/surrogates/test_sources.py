@@ -81,3 +81,20 @@ def test_a_source_is_predicted_on_its_own_scale() -> None:
     measured = model.data.y[model.data.source == 1]
     assert float((mean - measured).abs().mean()) < 0.2 * float(measured.std())
     assert model.noise_of(1) > 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wild_reading_beside_another_source_is_set_aside(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.random((60, 2))
+    source = np.repeat([0, 1], [40, 20])
+    truth = np.sin(5.0 * X[:, 0]) + X[:, 1]
+    Y = np.where(source == 0, truth, 3.0 + 2.0 * truth) + 0.05 * rng.standard_normal(60)
+    clean = fit_surrogate(X, Y[:, None], source=source).report()["y0"]
+    Y[7] += 8.0
+    fitted = fit_surrogate(X, Y[:, None], source=source)
+    told = fitted.report()["y0"]
+    assert clean["notes"] == []
+    assert told["notes"] == ["1 of 40 readings contradict the others and count for less"]
+    off = fitted.posterior(X)[0][:, 0].numpy() - truth
+    assert np.abs(off).max() < 0.3
