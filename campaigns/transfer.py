@@ -82,6 +82,7 @@ def with_earlier(campaign: Campaign, history: History) -> tuple[History, list[st
             sem=np.vstack([history.sem, earlier.sem]),
             failed=np.concatenate([history.failed, np.zeros(n, dtype=bool)]),
             source=np.concatenate([source, np.full(n, number)]),
+            source_names={**history.source_names, number: earlier.name},
             names=None,
             members=None if history.members is None else [*history.members, *[None] * n],
             errors=None

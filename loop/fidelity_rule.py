@@ -30,7 +30,7 @@ design's value in place of the optimum's, in closed form. Three rules more:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,12 @@ LOOKED_AT = 32
 
 TARGETS = 2
 """Readings of the target, at the least, before the surrogate is asked."""
+
+FEW = 8
+"""With fewer results of what is sought, a source's correlation is mostly its prior's."""
+
+CLOSELY, PARTLY = 0.8, 0.4
+"""Correlations from which on a source is said to go with what is sought, and to do so in part."""
 
 
 @dataclass(frozen=True)
@@ -434,17 +440,44 @@ def foretold(
 
 
 def agreements(
-    problem: Problem, surrogate: Surrogate, source: np.ndarray, outcomes: np.ndarray
+    problem: Problem,
+    surrogate: Surrogate,
+    source: np.ndarray,
+    outcomes: np.ndarray,
+    names: Mapping[int, str],
 ) -> list[str]:
-    """How far each other source of n x m outcomes goes with what is sought, a sentence each."""
-    names = {} if problem.fidelities is None else {
+    """How far each other source goes with what is sought, a sentence each.
+
+    Args:
+        problem: its fidelities have names of their own.
+        surrogate: fitted to the outcomes.
+        source: n source numbers.
+        outcomes: n x m; nan = not measured.
+        names: of other sources, by number (`History.source_names`).
+    """
+    named = {} if problem.fidelities is None else {
         f.source: str(f.label) for f in problem.fidelities.members if f.source
     }  # fmt: skip
+    named |= names
+    results = np.isfinite(outcomes[source == 0]).sum(axis=0)
     known, told = SourcesKnown(outcomes, source), []
     for s in sorted(set(source.tolist()) - {0}):
-        for metric, model, at in zip(surrogate.metrics, surrogate.models, known.of(s), strict=True):
+        for j, (model, at) in enumerate(zip(surrogate.models, known.of(s), strict=True)):
             if at is not None:
                 share = float(model.structure.coupling(model.theta)[0][at])
-                what = names.get(s, f"source {s}")
-                told.append(f"{metric}: {what} goes with what is sought (correlation {share:.2f})")
+                how = _agreement(named.get(s, f"source {s}"), share, int(results[j]))
+                told.append(f"{surrogate.metrics[j]}: {how}")
     return told
+
+
+def _agreement(name: str, share: float, n: int) -> str:
+    """How far a source goes with what is sought, by its correlation and n results of the latter."""
+    if n < FEW:
+        return (
+            f"how far {name} goes with what is sought cannot be told by {n} results of that yet"
+            f" (correlation {share:.2f}, mostly what is assumed beforehand)"
+        )
+    how = "tells little of what is sought"
+    if share >= PARTLY:
+        how = f"goes with what is sought{'' if share >= CLOSELY else ' in part'}"
+    return f"{name} {how} (correlation {share:.2f})"

@@ -124,6 +124,7 @@ class History:
             of theory), from which the surrogate learns and which count for nothing else. None =
             all 0. The first are this campaign's other fidelities, where it has named ones.
         pending_source: the same of `pending`.
+        source_names: what other sources are called, by number; fidelities have names of their own.
         names: n names for a person, such as "MgO (trial 3)".
         members: which member of a hedge proposed each of the designs (`member` of its notes); None
             for none. Those of the last designs may be left out: other sources have none.
@@ -147,6 +148,7 @@ class History:
     preferences: list[tuple[int, int]] = field(default_factory=list)
     errors: np.ndarray | None = None
     realised: dict[int, Design] = field(default_factory=dict)
+    source_names: dict[int, str] = field(default_factory=dict)
 
     @property
     def made(self) -> list[Design]:
@@ -368,7 +370,7 @@ def propose(
             candidate.notes["member"] = member
     notes += [] if rule is None else rule.notes
     notes += agreements(problem, models.surrogate, known.source[known.measured],
-                        known.outcomes[known.measured])  # fmt: skip
+                        known.outcomes[known.measured], history.source_names)  # fmt: skip
     notes.append(f"chosen from {len(pool)} designs of {pool.decoded or len(pool)} looked at")
     return _answer(candidates, n, models, known, notes, pool.refused)
 

@@ -89,6 +89,7 @@ def test_results_are_translated_and_the_rest_is_left_out(make) -> None:
     assert any("left out 1 of 3" in note and "Fe" in note for note in notes)
     assert any("learns from 2 results of first" in note for note in notes)
     assert any("source 1" in note for note in notes)
+    assert history.source_names == {1: "first"}
 
 
 def test_they_count_for_nothing_but_the_surrogate(make, tmp_path) -> None:
@@ -108,7 +109,8 @@ def test_they_count_for_nothing_but_the_surrogate(make, tmp_path) -> None:
         trials = second.propose(2)
         assert len(trials) == 2, batch
     told = [e for e in second.events() if e["kind"] == "trials_proposed"]
-    assert any("hardness: source 1 goes with" in note for note in told[-1]["payload"]["notes"])
+    notes = told[-1]["payload"]["notes"]
+    assert any("hardness: first goes with what is sought (correlation 0." in n for n in notes)
     report = second.fits()[-1]["report"]
     assert report["hardness"]["n"] == 10  # eight of its own and two of the other campaign
     assert report["cost"]["n"] == 8

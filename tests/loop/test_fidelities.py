@@ -20,7 +20,7 @@ from loop.fidelities import (
     at_target,
     only_target,
 )
-from loop.fidelity_rule import FidelityRule, SourcesKnown, foretold
+from loop.fidelity_rule import FidelityRule, SourcesKnown, _agreement, foretold
 from loop.proposal import History, Proposal, ProposalSettings, propose
 from loop.space import DesignSpace
 from surrogates import fit_surrogate
@@ -376,3 +376,45 @@ def test_at_the_target_what_is_foretold_is_the_prediction() -> None:
     assert sd == pytest.approx(float(surrogate.posterior(X[:1])[1].sqrt()))
     assert noisy == pytest.approx(float(surrogate.predictive_sd(X[:1])))
     assert foretold(surrogate, X[0], (None,)) == {}
+
+
+def agreement(table: Any, ours: int = 20) -> str:
+    """What is noted of an earlier table whose values are those of a function of the truth."""
+    rng = np.random.default_rng(5)
+    designs = [{"x": float(x), "y": float(y)} for x, y in rng.random((ours + 40, 2))]
+    y = np.array([answer(d, 0) for d in designs])
+    y[ours:] = table(y[ours:])
+    history = History(
+        designs, y[:, None], np.full((len(y), 1), np.nan), np.zeros(len(y), bool),
+        source=np.repeat([0, 1], [ours, 40]), source_names={1: "earlier.csv"},
+    )  # fmt: skip
+    plain = Problem(named().space, (Objective("v", "maximize", "eV"),))
+    notes = propose(plain, history, 1, 1, settings=FAST).notes
+    (note,) = [note for note in notes if "(correlation " in note]
+    return note
+
+
+def test_it_is_said_how_far_a_source_goes_with_what_is_sought() -> None:
+    assert "v: earlier.csv goes with what is sought (corr" in agreement(lambda y: 3.0 + 2.0 * y)
+    assert "v: earlier.csv tells little of what is sought (corr" in agreement(lambda y: -y)
+
+
+def test_of_few_results_it_is_said_that_they_do_not_tell() -> None:
+    noise = np.random.default_rng(1).standard_normal(40)
+    told = agreement(lambda y: noise, ours=4)
+    assert told.startswith(
+        "v: how far earlier.csv goes with what is sought cannot be told by 4 results of that yet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.8, "low goes with what is sought (correlation 0.80)"),
+        (0.79, "low goes with what is sought in part (correlation 0.79)"),
+        (0.4, "low goes with what is sought in part (correlation 0.40)"),
+        (0.39, "low tells little of what is sought (correlation 0.39)"),
+    ],
+)
+def test_the_words_follow_the_number(share: float, said: str) -> None:
+    assert _agreement("low", share, 8) == said
