@@ -43,7 +43,7 @@ class Outlook:
         unit: of both.
         share_of_spread: `sd` as a share of the standard deviation of what was observed.
         best: the best of the feasible designs tried so far *by the surrogate's mean*, not by its
-            reading, which may have been lucky. None while none counts.
+            reading, which may have been lucky. None while none counts, and of a level.
         gain: how much better than that (worse: below zero), in the metric's unit.
         chance: probability of being better than that.
     """
@@ -200,7 +200,7 @@ def improvement(U: np.ndarray, front: np.ndarray) -> np.ndarray:
 
 
 class _Incumbents:
-    """What a proposal is compared with."""
+    """What a proposal is compared with: nothing where a level is sought, which none is best at."""
 
     def __init__(
         self, problem: Problem, X: np.ndarray, outcomes: np.ndarray, surrogate: Surrogate
@@ -209,7 +209,7 @@ class _Incumbents:
         self._spread = spreads(problem, outcomes)
         self._columns = [problem.metrics.index(o.metric) for o in problem.objectives]
         self._scale = self._spread[self._columns]
-        rows = np.flatnonzero(counts(problem, outcomes))
+        rows = np.flatnonzero(counts(problem, outcomes) & (not problem.contour))
         if len(rows) > MOST_INCUMBENTS:
             order = np.argsort(-utilities(problem, outcomes[rows]), axis=0, kind="stable")
             each = max(1, MOST_INCUMBENTS // order.shape[1])
@@ -255,8 +255,9 @@ class _Incumbents:
                 best, gain, chance,
             )  # fmt: skip
         if not len(self._front):
+            kind = "feasibility" if constraints and not problem.contour else "exploration"
             return Explanation(
-                "blind" if blind else "feasibility" if constraints else "exploration",
+                "blind" if blind else kind,
                 outlook=outlook, constraints=constraints, feasibility=feasibility, nearest=nearest,
             )  # fmt: skip
         sure = float(improvement(expected, self._front))

@@ -33,6 +33,8 @@ def _expected_of_several(problem: Problem, told: Explanation) -> str:
         outlook = told.outlook[objective.metric]
         part = f"{words(objective.metric)} {number(outlook.mean)} ± {outlook.sd:.2g}"
         part += _unit(objective.unit)
+        if objective.goal == "level":
+            part += f" (level {number(objective.target or 0.0)})"
         parts.append(part if outlook.best is None else f"{part} (best {number(outlook.best)})")
     text = f"Expected {listed(parts)}"
     if told.joins_front is not None:
@@ -45,6 +47,10 @@ def _expected_of_several(problem: Problem, told: Explanation) -> str:
 def _expected(objective: Objective, outlook: Outlook) -> str:
     value = f"{words(objective.metric)} {number(outlook.mean)} ± {outlook.sd:.2g}"
     value += _unit(objective.unit)
+    if objective.goal == "level" and objective.target is not None:
+        away = outlook.mean - objective.target
+        side = "above" if away > 0 else "below"
+        return f"{value}, {number(abs(away), objective.unit)} {side} the level"
     best, gain = outlook.best, outlook.gain
     if best is None or gain is None:
         return value
@@ -52,7 +58,7 @@ def _expected(objective: Objective, outlook: Outlook) -> str:
     if objective.target is not None:
         away, was = (abs(x - objective.target) for x in (outlook.mean, best))
         return (
-            f"{value}, {number(away, objective.unit)} from the {objective.goal}"
+            f"{value}, {number(away, objective.unit)} from the target"
             f" (the best so far: {number(was, objective.unit)}, by the model)"
         )
     so_far = f"the best so far ({number(best, objective.unit)} by the model)"

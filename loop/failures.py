@@ -52,8 +52,11 @@ def where_it_fails(
     data: dict[str, Any] = {"failed": bad, "of": n}
     if feasibility is not None:
         data["model_sees_a_pattern"] = bool(feasibility.informative)
-    if bad < 2 or n - bad < 2:
-        return [Lesson("failures", f"{told}: too few to say where.", data)]
+    if n - bad < 2:
+        others = "only one" if bad < n else "none"
+        return [Lesson("failures", f"{told}: {others} succeeded to compare them with.", data)]
+    if bad < 2:
+        return [Lesson("failures", f"{told}: too few failures to say where.", data)]
     best = _clearest(problem, [d for d, e in zip(designs, ended, strict=True) if e],
                      X[ended], failed[ended])  # fmt: skip
     if best is None:

@@ -139,6 +139,29 @@ def test_a_target() -> None:
     assert "from the target (the best so far: 0.3 eV, by the model)" in told.sentences[0]
 
 
+def test_a_level_has_no_best_design_and_no_front() -> None:
+    metrics = ("a", "b")
+    objectives = (
+        Objective("a", "level", "eV", target=0.5), Objective("b", "level", "K", target=0.2)
+    )  # fmt: skip
+    known = Known(metrics, lambda X: np.stack([X[:, 0], 2 * X[:, 0]], 1), lambda X: 0.05)
+    rule = (OutcomeConstraint("a", "<=", 0.9, "eV"),)
+    both = Problem(ONE.space, objectives, rule)
+    told = explained(both, known, [[0.0, 0.0], [0.5, 1.0]], 0.6)
+    assert told.sentences[0] == (
+        "Expected a 0.6 ± 0.05 eV (level 0.5) and b 1.2 ± 0.05 K (level 0.2)."
+    )
+    assert "not known yet on which side it is" in told.sentences[1]
+    assert (told.kind, told.joins_front, told.serves, told.expected_gain) == (
+        "exploration", None, None, None,
+    )  # fmt: skip
+    one = Problem(ONE.space, objectives[:1])
+    alone = Known(("a",), lambda X: X[:, :1], lambda X: 0.05)
+    told = explained(one, alone, [[0.0], [0.5]], 0.4)
+    assert told.sentences[0] == "Expected a 0.4 ± 0.05 eV, 0.1 eV below the level."
+    assert told.outlook["a"].best is None
+
+
 def test_the_nearest_design_and_how_near_it_is() -> None:
     known = Known(("bulk_modulus",), lambda X: X[:, :1], lambda X: 0.1)
     rows = [[0.0], [0.1], [0.2], [0.3]]

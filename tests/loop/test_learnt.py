@@ -122,7 +122,7 @@ def test_little_is_said_of_little(n: int) -> None:
 def test_all_failed() -> None:
     found = review(PROBLEM, history(6, melts_above=-1.0))
     (failures,) = by_topic(found.lessons, "failures")
-    assert failures.sentence == "6 of 6 trials failed: too few to say where."
+    assert failures.sentence == "6 of 6 trials failed: none succeeded to compare them with."
     assert by_topic(found.lessons, "best")[0].sentence == "No design satisfies the constraints yet."
 
 
