@@ -333,6 +333,21 @@ def _of_a_metric(stated: Linear, name: str) -> BoundError:
     return BoundError(what, "sums are of parameters; of a metric, NAME <= NUMBER UNIT")
 
 
+def check_question(draft: Draft) -> Iterator[Complaint]:
+    """A question that no stop rule would ever ask.
+
+    Asked when a spec is read from a file, and not of one that the store kept: a campaign that began
+    with such a question can still be looked at.
+    """
+    stop = draft.stop
+    if stop is None or stop.then == "end":
+        return
+    if stop.stalled_after is None and stop.no_gain is None and not stop.target_met:
+        what = "no stop rule is there that could ask"
+        hint = "add stalled_after, target_met or no_gain; a budget that is spent does not ask"
+        yield Complaint(("stop", "then"), what, hint, key=True)
+
+
 def _stop(draft: Draft) -> Iterator[Complaint]:
     if draft.stop is None:
         return

@@ -27,7 +27,7 @@ from campaigns.spec_axes import (
     LatentAxis,
     PoolAxis,
 )
-from campaigns.spec_checks import Complaint, Draft, names_in
+from campaigns.spec_checks import Complaint, Draft, check_question, names_in
 from campaigns.spec_evaluate_environment import check_evaluators, evaluate_with_absolute
 from campaigns.spec_space import Sums, build, loop_axis, undescribed_axis
 
@@ -174,6 +174,7 @@ def _exists(path: Path) -> bool:
 
 def check_environment(draft: Draft) -> Iterator[Complaint]:
     """What a spec names and is not there."""
+    yield from check_question(draft)
     names = generator_names()
     for axis_name, axis in draft.axes.items():
         if isinstance(axis, LatentAxis):

@@ -142,6 +142,11 @@ def test_stop_rules(load):
     assert load(own.replace("true", "false")).stop_rules() is None
 
 
+def test_a_kept_spec_whose_question_no_rule_asks_is_still_read(load):
+    kept = load(LAB).model_dump(mode="json") | {"stop": {"then": "ask"}}
+    assert Spec.model_validate(kept).stop_rules() is None
+
+
 @pytest.mark.parametrize("text", [DESIGN, LAB])
 def test_json_round_trip(load, text):
     spec = load(text)
@@ -394,6 +399,8 @@ def test_settings_of_the_potential_are_those_it_knows(load):
         ("stalled_after: 5", "target_met: {bulk: 3}", "14:21", "'bulk' is no objective", "bulk_modulus"),
         ("stalled_after: 5", "target_met: {density: 3 GPa}", "14:30", "density is in g/cm^3", "g/cm^3"),
         ("stalled_after: 5", "target_met: {density: high}", "14:30", "not a number", "20 GPa"),
+        ("stalled_after: 5", "then: ask", "14:8", "no stop rule is there", "add stalled_after"),
+        ("stalled_after: 5", "target_met: false, then: ask", "14:27", "no stop rule is there", ""),
         ("stalled_after: 5", "no_gain: {below: 0}", "14:25", "above 0", ""),
         ("stalled_after: 5", "no_gain: {patience: 0}", "14:28", "at least 1", ""),
         ("stalled_after: 5", "no_gain: {cost: 3}", "14:24", "without worth", "add worth"),
