@@ -201,12 +201,20 @@ def draw(
 ) -> tuple[list[Any], str | None]:
     """Designs, None where none was found, and a line on how many draws it took.
 
+    Of an external generator these are all that it has, be they fewer.
+
     Raises:
         UsageError: The conditions mean nothing, or not to this generator.
     """
+    from generators.crystals.external import ExternalGenerator
     from generators.crystals.generator import CrystalGenerator
 
     with explained_conditions():
+        if isinstance(generator, ExternalGenerator):  # it has so many, and no more
+            drawn = generator.drawn(n, seed, asked)
+            lacks = f"{generator.name} has no more: {len(drawn.designs)} of {n}"
+            told = drawn.told if asked else lacks if len(drawn.designs) < n else None
+            return list(drawn.designs), told
         if isinstance(generator, CrystalGenerator) and asked:
             drawn = generator.draw(n, seed, asked)
             return [*drawn.designs, *[None] * (n - len(drawn.designs))], drawn.told

@@ -156,6 +156,10 @@ def evaluate(
         plan.samples, met = draw(plan.generator, samples, seed, asked)
         if asked:
             told |= {"conditions": asked, "met": met}
+        elif met:
+            out.note(met)
+        for row in plan.generator.card.get("data", {}).get("refused", []):
+            problems.append(f"{row['name']}: {row['reason']}")
     if limit is not None:
         plan.data = plan.data[:limit]
     if "stability" in groups:

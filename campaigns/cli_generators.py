@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -268,6 +267,7 @@ def _card(name_or_path: str) -> dict[str, Any]:
     """A model card by its generator's name or path; loads no weights."""
     from campaigns.spec_environment import card_path, generator_names
     from generators.crystals.baselines.recipe import baseline_card, is_recipe, read_recipe
+    from generators.files import read_card
 
     if is_recipe(name_or_path):
         with _explained(name_or_path):
@@ -277,11 +277,11 @@ def _card(name_or_path: str) -> dict[str, Any]:
     if not trained and name_or_path not in generator_names():
         raise _unknown(name_or_path)
     try:
-        card = json_format.loads(path.read_text(encoding="utf-8"))
+        card = read_card(path.with_suffix(".safetensors"))
         _summary(card)
     except OSError as error:
         raise UsageError(
-            "there is no such model card", where=str(path), why=error.strerror
+            "there is no such model card", where=str(path), why=error.strerror or str(error)
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(

@@ -187,6 +187,8 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
                 elif not axis.latent.endswith(".safetensors"):
                     hint = "the path of a .safetensors file, its card beside it, or of a recipe"
                     yield Complaint(loc, f"{quoted(axis.latent, 200)} is no generator", hint)
+                else:
+                    yield from _check_weights(axis.latent, loc)
             elif names and axis.latent not in names:
                 what = f"there is no generator {quoted(axis.latent)}"
                 yield Complaint(loc, what, did_you_mean(axis.latent, names))
@@ -221,6 +223,16 @@ def _check_prediction(text: str, loc: tuple[str | int, ...]) -> Iterator[Complai
         yield Complaint(loc, error.what, error.hint)
     except PredictorError as error:
         yield Complaint(loc, str(error), error.hint)
+
+
+def _check_weights(path: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
+    from generators.files import read_card
+
+    try:
+        read_card(Path(path))
+    except (OSError, ValueError) as error:
+        what = " ".join(str(error).split())
+        yield Complaint(loc, what, "a .safetensors file and its card are moved together")
 
 
 def _check_predicted(axis: LatentAxis, loc: tuple[str | int, ...]) -> Iterator[Complaint]:

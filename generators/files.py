@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+_NEEDED = (
+    "name", "weights_sha256", "properties", "property_mean", "property_scale", "elements",
+    "atomic_volumes",
+)  # fmt: skip
+_NEEDED_OF_RECIPE = ("network", "max_atoms")
+
 
 def replace_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is at any instant the former one or the new one, complete.
@@ -47,6 +53,37 @@ def write_weights(path: Path, state: Mapping[str, Tensor], card: Mapping[str, An
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(path, content)
     replace_whole(path.with_suffix(".json"), (json.dumps(full, indent=1) + "\n").encode())
+
+
+def read_card(weights: Path) -> dict[str, Any]:
+    """The card `NAME.json` beside weights, which are those that it tells of; no weight is loaded.
+
+    Raises:
+        FileNotFoundError: One of the two is absent.
+        ValueError: It is no card, it lacks what a generator needs, or the weights are others.
+    """
+    path = weights.with_suffix(".json")
+    for one in (weights, path):
+        if not one.is_file():
+            raise FileNotFoundError(f"generator file absent: {one}")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no model card: {error}") from error
+    if not isinstance(card, dict) or not isinstance(card.get("recipe"), dict):
+        raise ValueError(f"{path} is no model card: it has no recipe")
+    lacking = [k for k in _NEEDED if k not in card]
+    lacking += [f"recipe.{k}" for k in _NEEDED_OF_RECIPE if k not in card["recipe"]]
+    if lacking:
+        what = f"{path} lacks {', '.join(lacking)}"
+        raise ValueError(f"{what}: it is the card of another version of matloop, or was changed")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != card["weights_sha256"]:
+        raise ValueError(
+            f"{weights}: its SHA-256 {digest[:12]} is not that of its card, "
+            f"{str(card['weights_sha256'])[:12]}; the file was changed or cut short"
+        )
+    return card
 
 
 def cache_folder() -> Path:

@@ -55,7 +55,8 @@ class Drawn:
     def told(self) -> str:
         """One line for a person."""
         why = ", ".join(f"{n} {reason}" for reason, n in self.misses.most_common())
-        hit = self.draws - sum(self.misses.values())
+        # those returned that are not steady met all that is a condition
+        hit = self.draws - sum(self.misses.values()) + self.unsteady
         return (
             f"{len(self.designs)} of {self.asked} designs meet the conditions, from {self.draws} "
             f"draws, of which {hit} met them"

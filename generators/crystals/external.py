@@ -35,6 +35,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ from generators.crystals.baselines.base import Baseline, closeness, exactly
 from generators.crystals.baselines.choices import Choices
 from generators.crystals.baselines.parents import Parent, summary, told, usable
 from generators.crystals.baselines.recipe import External, Recipe
+from generators.crystals.conditions import Conditions
 from generators.crystals.crystal_files import Read, Refused, read_crystals
+from generators.crystals.drawing import Drawn, miss
 from generators.crystals.generator import CrystalGenerator, is_valid
 from generators.crystals.symmetry import Array
 
@@ -137,23 +140,37 @@ class ExternalGenerator(Baseline):
     def sample(
         self, n: int, seed: int = 0, conditions: dict[str, Any] | None = None
     ) -> list[Structure | None]:
-        """`n` of the crystals, none twice; None where there are no more.
+        """`n` of the crystals, none twice; None where there are no more; see `drawn`."""
+        found = self.drawn(n, seed, conditions).designs
+        return [*found, *[None] * (n - len(found))]
 
-        With conditions, the command runs anew and is given them.
+    def drawn(self, n: int, seed: int = 0, conditions: Mapping[str, Any] | None = None) -> Drawn:
+        """At most `n` of the crystals, none twice, and what was not returned.
+
+        With conditions, the command runs anew and is given them. Those that are conditions of the
+        generators here, and hard, are held against what it wrote; others are the command's own.
 
         Raises:
-            ValueError: There is no command that takes conditions.
+            ValueError: There is no command that takes conditions, or a condition means nothing.
             ExternalError: It gave no crystals.
         """
         if not conditions:
             order = np.random.default_rng(seed).permutation(len(self.crystals))[:n]
-            return [*(self.crystals[int(i)] for i in order), *[None] * (n - len(order))]
+            return Drawn([self.crystals[int(i)] for i in order], n, len(self.crystals))
         if not any("{conditions}" in word for word in self.settings.command or ()):
-            return super().sample(n, seed, conditions)
+            super().sample(n, seed, dict(conditions))  # which refuses them
+        ours = {f.name for f in fields(Conditions)} & set(conditions)
+        asked = Conditions.parse({"balanced": False, **{k: conditions[k] for k in ours}})
         with tempfile.TemporaryDirectory(prefix="matloop-") as folder:
             run_command(self.recipe, Path(folder), n, seed, conditions)
             found, _ = self._read(Path(folder))
-        return [*found[:n], *[None] * (n - len(found))]
+        out = Drawn([], n, len(found))
+        for structure in found:
+            if (why := miss(self.trained, structure, asked)) is not None:
+                out.misses[why] += 1
+            elif len(out.designs) < n:
+                out.designs.append(structure)
+        return out
 
 
 def _bare(structure: Structure) -> Structure:

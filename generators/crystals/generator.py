@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -41,7 +42,7 @@ from generators.crystals.tokens import (
 )
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
-from generators.files import write_weights
+from generators.files import read_card, write_weights
 from generators.fine_tuning.adapter import FittedAdapter
 from generators.fine_tuning.recipe import Examined, Recipe, Runtime
 
@@ -135,26 +136,24 @@ class CrystalGenerator(Generator):
 
         Raises:
             FileNotFoundError: One of the two is absent.
-            ValueError: The weights are not those that the card tells of.
+            ValueError: The weights are not those that the card tells of, or the two are not such as
+                this version reads.
         """
-        card_path = weights.with_suffix(".json")
-        for path in (weights, card_path):
-            if not path.is_file():
-                raise FileNotFoundError(f"generator file absent: {path}")
-        card = json.loads(card_path.read_text())
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        if digest != card["weights_sha256"]:
-            raise ValueError(
-                f"{weights}: its SHA-256 {digest[:12]} is not that of its card, "
-                f"{card['weights_sha256'][:12]}; the file was changed or cut short"
-            )
+        card = read_card(weights)
         recipe = json.dumps(card["recipe"], sort_keys=True)
-        version = hashlib.sha256((digest + recipe).encode()).hexdigest()[:16]
-        network = CrystalNetwork(Size(**card["recipe"]["network"]), tuple(card["properties"]))
-        state = {k: v.float() for k, v in load_file(weights).items()}
-        prior, state = FittedPrior.split(card, state, device)
-        network.load_state_dict(state)
-        return cls(network, card, version, device, prior)
+        version = hashlib.sha256((card["weights_sha256"] + recipe).encode()).hexdigest()[:16]
+        try:
+            network = CrystalNetwork(Size(**card["recipe"]["network"]), tuple(card["properties"]))
+            state = {k: v.float() for k, v in load_file(weights).items()}
+            prior, state = FittedPrior.split(card, state, device)
+            network.load_state_dict(state)
+            return cls(network, card, version, device, prior)
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ValueError(
+                f"{weights}: its card and its weights do not go together, or are of another version"
+                f" of matloop ({told})"
+            ) from error
 
     @staticmethod
     def save(

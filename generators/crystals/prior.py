@@ -372,11 +372,17 @@ class FittedPrior:
     def split(
         cls, card: Mapping[str, Any], state: Mapping[str, Tensor], device: torch.device | str
     ) -> tuple[FittedPrior | None, dict[str, Tensor]]:
-        """The prior of a file, None where it has none, and the other weights."""
+        """The prior of a file, None where it has none, and the other weights.
+
+        Raises:
+            ValueError: Only one of card and weights has one.
+        """
         adapter, state = FittedAdapter.split(card, state, device)
         mine = {k.removeprefix("prior."): v for k, v in state.items() if k.startswith("prior.")}
         rest = {k: v for k, v in state.items() if not k.startswith("prior.")}
         if "prior" not in card:
+            if mine:
+                raise ValueError("weights of a learnt prior, of which the card does not tell")
             return None, rest
         told, max_atoms = card["prior"], int(card["recipe"]["max_atoms"])
         module = make(

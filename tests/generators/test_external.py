@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from campaigns.cli import main
 from generators import Generator, load_generator
+from generators.crystals.conditions import ConditionError
 from generators.crystals.crystal_files import LARGEST_TEXT, Read, Refused, read_crystals
 from generators.crystals.external import ExternalError, ExternalGenerator
 from tests.generators.crystals import crystals
@@ -160,6 +162,37 @@ def test_a_command_runs_once(recipe: Callable[..., Path], tmp_path: Path) -> Non
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "made", "mine.yaml", "runs.txt", "texts.json", "write.py",
     ]  # fmt: skip
+
+
+def test_what_a_command_wrote_is_held_against_what_was_asked(recipe: Callable[..., Path]) -> None:
+    generator = load_generator(recipe(command=COMMAND, count=5, seed=3))
+    assert isinstance(generator, ExternalGenerator)
+    asked = {"contains": "Mg", "gap": 1.5}
+    drawn = generator.drawn(5, 0, asked)
+    assert drawn.designs
+    assert all("Mg" in s.composition for s in drawn.designs)
+    assert drawn.misses["without an element"] == drawn.draws - len(drawn.designs) > 0
+    assert generator.sample(5, 0, asked)[len(drawn.designs) :] == [None] * (5 - len(drawn.designs))
+    with pytest.raises(ConditionError, match="there is no element 'Xx'"):
+        generator.drawn(5, 0, {"contains": "Xx"})
+
+
+def test_what_there_is_not_is_no_invalid_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made").mkdir()
+    for name in GOOD:
+        (tmp_path / "made" / f"{name}.cif").write_text(cif(name))
+    (tmp_path / "made" / "torn.cif").write_text("data_x")
+    (tmp_path / "mine.yaml").write_text("kind: external\nfolder: made\n")
+    assert main(["generators", "evaluate", "mine.yaml", "--only", "validity", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["data"]
+    assert told["figures"]["structure_valid"]["n"] == len(GOOD)
+    assert told["figures"]["structure_valid"]["value"] == 1.0
+    assert any(line.startswith("torn.cif: ") for line in told["problems"])
+    assert main(["generators", "sample", "mine.yaml", "-n", "9"]) == 0
+    assert f"mine has no more: {len(GOOD)} of 9" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

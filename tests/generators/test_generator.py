@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +143,49 @@ def test_weights_that_do_not_match_their_card_are_refused(tmp_path: Path) -> Non
         load_generator(weights)
     with pytest.raises(FileNotFoundError, match="shipped are"):
         load_generator("cristals")
+
+
+def _without(card: dict[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in card.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda card: "{", "is no model card"),
+        (lambda card: [card], "is no model card"),
+        (lambda card: _without(card, "weights_sha256"), "lacks weights_sha256"),
+        (lambda card: {**card, "recipe": _without(card["recipe"], "max_atoms")},
+         "lacks recipe.max_atoms"),
+        (lambda card: _without(card, "prior"), "of which the card does not tell"),
+        (lambda card: {**card, "properties": card["properties"][:1]}, "do not go together"),
+        (lambda card: card | {"recipe": card["recipe"] | {"network": {"depth": 3}}},
+         "do not go together"),
+        (lambda card: card | {"recipe": card["recipe"] | {
+            "network": card["recipe"]["network"] | {"latent": 32}}}, "do not go together"),
+    ],
+)  # fmt: skip
+def test_a_card_of_another_version_is_told_with_its_file(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], told: str
+) -> None:
+    weights = tmp_path / "mine.safetensors"
+    shutil.copy(WEIGHTS / "perovskites.safetensors", weights)
+    changed = change(json.loads((WEIGHTS / "perovskites.json").read_text()))
+    text = changed if isinstance(changed, str) else json.dumps(changed)
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(ValueError, match=told) as error:
+        load_generator(weights)
+    assert str(tmp_path / "mine.") in str(error.value)
+
+
+def test_weights_that_are_no_safetensors_are_told(tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    weights.write_bytes((WEIGHTS / "perovskites.safetensors").read_bytes()[:1000])
+    card = json.loads((WEIGHTS / "perovskites.json").read_text())
+    card["weights_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (tmp_path / "mine.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="do not go together"):
+        load_generator(weights)
 
 
 def test_card_tells_where_the_model_comes_from(shipped: Generator) -> None:
