@@ -297,6 +297,7 @@ def complete(
     property_: Property = None,
     guidance: Guidance = None,
     temperature: Temperature = None,
+    unbalanced: Unbalanced = False,
     db: UnusedDb = None,
     json: Json = False,
 ) -> None:
@@ -309,7 +310,7 @@ def complete(
     asked = conditions_of(
         conditions, property_, composition=composition, chemical_system=system,
         elements=elements, contains=contains, atoms=atoms, max_atoms=max_atoms, guidance=guidance,
-        temperature=temperature,
+        temperature=temperature, balanced=False if unbalanced else None,
     )  # fmt: skip
     from campaigns.spec_environment import load_latent
     from campaigns.write_file import make_folder

@@ -13,6 +13,7 @@ import torch
 from pymatgen.core import Composition, Element, Structure
 
 from generators.crystals.balance import balanced
+from generators.crystals.choosing import TIGHT
 from generators.crystals.conditions import (
     SYSTEMS,
     ConditionError,
@@ -20,6 +21,7 @@ from generators.crystals.conditions import (
     crystal_system,
 )
 from generators.crystals.forcing import Partial, Rules
+from generators.crystals.geometry import closeness
 from generators.crystals.prior import Wanted
 from generators.crystals.symmetry import space_group
 from generators.crystals.tokens import MAX_Z
@@ -88,8 +90,8 @@ def draw(
     check(generator, conditions)
     if partial is not None:
         _check_partial(generator, conditions, partial)
-        # the part may be what does not balance, or does not come back
-        conditions = replace(conditions, balanced=False, steady=False)
+        # the part may be what does not come back
+        conditions = replace(conditions, steady=False)
     out = Drawn([], n)
     source = torch.Generator().manual_seed(seed)
     seen: set[Any] = set()
@@ -110,6 +112,8 @@ def draw(
                     seen.add(key)
                 except UndescribableError:
                     why = "without clear symmetry"
+                if why is None and closeness(structure, TIGHT) < TIGHT - 1e-3:
+                    why = "with atoms too close"
             if why is not None:
                 out.misses[why] += 1
             else:

@@ -43,7 +43,7 @@ import numpy as np
 from pymatgen.core import Element, Structure
 from torch import Tensor
 
-from generators.crystals.baselines.base import Baseline, closeness, exactly
+from generators.crystals.baselines.base import Baseline, exactly
 from generators.crystals.baselines.choices import Choices
 from generators.crystals.baselines.parents import Parent, summary, told, usable
 from generators.crystals.baselines.recipe import External, Recipe
@@ -51,6 +51,7 @@ from generators.crystals.conditions import Conditions
 from generators.crystals.crystal_files import Read, Refused, read_crystals
 from generators.crystals.drawing import Drawn, miss
 from generators.crystals.generator import CrystalGenerator, is_valid
+from generators.crystals.geometry import closeness
 from generators.crystals.symmetry import Array
 
 _TOLD = 2000

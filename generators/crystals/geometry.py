@@ -223,6 +223,20 @@ def place(tokens: Tokens, volumes: Array) -> Placed:
     )
 
 
+def closeness(structure: Structure, contact: float) -> float:
+    """The smallest distance of two atoms, images included, over the sum of their radii.
+
+    Only distances that may be below `contact` are looked at; else infinite.
+    """
+    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
+
+    radii = np.array([CovalentRadius.radius.get(s.specie.symbol, 1.5) for s in structure])
+    first, second, _, distance = structure.get_neighbor_list(2 * contact * float(radii.max()) + 0.1)
+    if not len(distance):
+        return float("inf")
+    return float((distance / (radii[first] + radii[second])).min())
+
+
 def contacts(placed: Placed) -> tuple[Array, Array]:
     """The closest distance between atoms of each crystal, and the closest contact.
 

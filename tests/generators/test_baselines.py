@@ -18,7 +18,7 @@ from smact.screening import smact_validity
 
 from generators import Generator, load_generator
 from generators.crystals.baselines import operators
-from generators.crystals.baselines.base import Baseline, closeness
+from generators.crystals.baselines.base import Baseline
 from generators.crystals.baselines.chemistry import Balance, any_ion, charges, substitutes
 from generators.crystals.baselines.choices import Choices
 from generators.crystals.baselines.genome import Genome
@@ -26,6 +26,7 @@ from generators.crystals.baselines.load import load_baseline
 from generators.crystals.baselines.recipe import baseline_card, baseline_names, read_recipe
 from generators.crystals.baselines.symmetric import GeneticGenerator
 from generators.crystals.baselines.templates import PrototypeGenerator, SubstitutionGenerator
+from generators.crystals.geometry import closeness
 from generators.crystals.wyckoff import describe
 from tests.generators.crystals import crystals, other_view
 from tests.generators.generator_test_case import GeneratorTestCase

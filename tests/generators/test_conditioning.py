@@ -20,6 +20,7 @@ from generators.crystals.conditions import ConditionError, Conditions
 from generators.crystals.dataset import Row
 from generators.crystals.familiarity import calibrate
 from generators.crystals.generator import CrystalGenerator
+from generators.crystals.geometry import closeness
 from generators.crystals.prior_training import fit_prior
 from generators.crystals.tokens import tokenize
 from generators.crystals.training import Trained
@@ -255,6 +256,17 @@ def test_the_a_site_stays_and_the_rest_is_completed(generator: CrystalGenerator)
         assert len(structure) == 5
         kinds.add(structure.composition.reduced_formula)
     assert len(kinds) == len(drawn.designs) > 1
+
+
+def test_what_is_completed_balances_and_has_no_tight_contact(generator: CrystalGenerator) -> None:
+    part = partial_of(crystals()["perovskite"], fix=["Sr"])
+    drawn = generator.complete(part, 5, seed=1)
+    assert drawn.designs
+    for structure in drawn.designs:
+        assert balanced({e.Z: round(x) for e, x in structure.composition.items()})
+        assert closeness(structure, 1.0) > 0.71
+    free = generator.complete(part, 5, seed=1, conditions={"balanced": False})
+    assert drawn.misses["without balanced charges"] > free.misses["without balanced charges"] == 0
 
 
 def test_a_fragment_is_completed(generator: CrystalGenerator) -> None:

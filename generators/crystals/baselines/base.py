@@ -14,6 +14,7 @@ from torch import Tensor
 from generators.base import EncodeError, Generator
 from generators.crystals.baselines.recipe import Recipe, baseline_card
 from generators.crystals.generator import CrystalGenerator, is_valid
+from generators.crystals.geometry import closeness
 from generators.crystals.symmetry import Array
 
 GROWTH = 1.15
@@ -140,20 +141,6 @@ def apart(structure: Structure, contact: float) -> Structure | None:
         structure = structure.copy()
         structure.scale_lattice(structure.volume * (contact / closest * (1 + 1e-9)) ** 3)
     return structure if is_valid(structure) else None
-
-
-def closeness(structure: Structure, contact: float) -> float:
-    """The smallest distance of two atoms, images included, over the sum of their radii.
-
-    Only distances that may be below `contact` are looked at; else infinite.
-    """
-    from pymatgen.analysis.molecule_structure_comparator import CovalentRadius
-
-    radii = np.array([CovalentRadius.radius.get(s.specie.symbol, 1.5) for s in structure])
-    first, second, _, distance = structure.get_neighbor_list(2 * contact * float(radii.max()) + 0.1)
-    if not len(distance):
-        return float("inf")
-    return float((distance / (radii[first] + radii[second])).min())
 
 
 def exactly(structure: Structure) -> bytes:
