@@ -15,6 +15,7 @@ from typing import IO, Any
 from pymatgen.core import Structure
 
 from generators.crystals.dataset import parse_cif
+from generators.crystals.identity import flaw
 
 LARGEST_TEXT = 2_000_000
 """Bytes of one CIF. That of 500 atoms without symmetry has about 40,000."""
@@ -128,8 +129,8 @@ def _made(name: str, make: Callable[[], Structure]) -> Read | Refused:
     # What a parser raises of text that anybody may have written is without limit; it is told.
     except Exception as error:
         return Refused(name, f"cannot be read: {_line(error)}")
-    if not structure.is_ordered:
-        return Refused(name, "it is disordered; give one ordered structure")
+    if why := flaw(structure):
+        return Refused(name, why)
     if not len(structure):
         return Refused(name, "it has no atoms")
     return Read(name, structure)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Element, Lattice, Structure
 
+from generators.crystals.identity import flaw
 from generators.crystals.symmetry import (
     CENTRING_AXES,
     Array,
@@ -95,10 +96,11 @@ def describe(structure: Structure, symprec: float = SYMPREC) -> WyckoffCrystal:
         symprec: Tolerance of the symmetry search, in Angstrom.
 
     Raises:
-        UndescribableError: The structure is disordered, or no symmetry could be settled.
+        UndescribableError: The structure is disordered, holds what is no element or no finite
+            number, or no symmetry could be settled.
     """
-    if not structure.is_ordered:
-        raise UndescribableError("it is disordered; give one ordered structure")
+    if why := flaw(structure):
+        raise UndescribableError(why)
     cell = moyopy.Cell(
         structure.lattice.matrix.tolist(),
         structure.frac_coords.tolist(),

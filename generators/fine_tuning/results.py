@@ -17,6 +17,7 @@ import numpy as np
 from pymatgen.core import Structure
 
 from generators.crystals.dataset import parse_cif
+from generators.crystals.identity import flaw
 from generators.fine_tuning.recipe import Examined, FineTuneError
 
 MOST_BYTES = 2 * 2**30
@@ -126,4 +127,7 @@ def _crystal(cell: Any, folder: Path) -> Structure:
         text = place.read_text("utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # remarks on the style of a CIF
-        return parse_cif(text)
+        structure = parse_cif(text)
+    if why := flaw(structure):
+        raise ValueError(why)
+    return structure

@@ -414,6 +414,18 @@ def test_child_has_limits_and_tells_why_it_failed(
 # a table of results
 
 
+def test_rows_with_what_is_no_crystal_are_named(tmp_path: Path) -> None:
+    salt = crystals()["rocksalt"].to(fmt="cif")
+    (tmp_path / "salt.cif").write_text(salt)
+    (tmp_path / "made_up.cif").write_text(salt.replace("Mg", "Qq"))
+    (tmp_path / "nan.cif").write_text(salt.replace("4.21000000", "nan"))
+    (tmp_path / "t.csv").write_text("cif,gap\nsalt.cif,5\nmade_up.cif,1\nnan.cif,2\n")
+    table = read_results(tmp_path / "t.csv", ["gap"])
+    assert len(table.examined) == 1
+    assert table.refused[0] == (3, "Qq: no element")
+    assert table.refused[1][0] == 4
+
+
 def test_tables_are_read_row_by_row(tmp_path: Path) -> None:
     crystals()["rocksalt"].to(str(tmp_path / "salt.cif"))
     text = crystals()["perovskite"].to(fmt="cif").replace('"', '""')

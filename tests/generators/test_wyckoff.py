@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
+from generators import EncodeError, load_generator
 from generators.crystals.dataset import read_table
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
 from tests.generators.crystals import crystals, other_view
@@ -52,6 +53,24 @@ def test_disorder_is_refused() -> None:
     alloy = Structure(Lattice.cubic(3.6), [{"Cu": 0.5, "Au": 0.5}], [[0, 0, 0]])
     with pytest.raises(UndescribableError, match="disordered"):
         describe(alloy)
+
+
+@pytest.mark.parametrize(
+    ("elements", "edge", "x", "why"),
+    [
+        (["Qq", "O"], 4.2, 0.5, "Qq: no element"),
+        (["Mg", "O"], np.nan, 0.5, "no finite number"),
+        (["Mg", "O"], 4.2, np.inf, "no finite number"),
+    ],
+)
+def test_what_is_no_crystal_is_refused(
+    elements: list[str], edge: float, x: float, why: str
+) -> None:
+    structure = Structure(np.eye(3) * edge, elements, [[0, 0, 0], [x, 0.5, 0.5]])
+    with pytest.raises(UndescribableError, match=why):
+        describe(structure)
+    with pytest.raises(EncodeError, match=why):
+        load_generator("perovskites").encode([structure])
 
 
 @pytest.mark.slow
