@@ -120,6 +120,8 @@ def test_validity_counts_what_is_missing_and_what_is_crowded() -> None:
     assert "smact14" in figures["composition_valid"].note
     valid = composition_validity(["NaCl", "NaCl2", "TiAl", "Fe"])
     assert valid == {"NaCl": True, "NaCl2": False, "TiAl": True, "Fe": True}
+    for table in ("smact14", "icsd24"):  # smact has no data of oganesson
+        assert composition_validity(["NaCl", "OgCl2"], table) == {"NaCl": True, "OgCl2": False}
 
 
 def test_coverage_of_the_data_by_itself_is_whole_and_by_others_is_none() -> None:

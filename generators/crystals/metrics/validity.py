@@ -19,17 +19,23 @@ FIELD_SET, OTHER_SET = "smact14", "icsd24"
 def composition_validity(formulas: Iterable[str], table: str = FIELD_SET) -> dict[str, bool]:
     """Which formulas smact finds charge-neutral with the anion more electronegative.
 
-    Elements and alloys of metals alone are valid; smact's other settings are its defaults.
+    Elements and alloys of metals alone are valid; what holds an element of which smact has no data,
+    such as Og, is not. smact's other settings are its defaults.
 
     Args:
         formulas: Reduced formulas.
         table: Which of smact's tables of oxidation states.
     """
+    return {f: _neutral(Composition(f), table) for f in set(formulas)}
+
+
+def _neutral(composition: Composition, table: str) -> bool:
     from smact.screening import smact_validity
 
-    return {
-        f: bool(smact_validity(Composition(f), oxidation_states_set=table)) for f in set(formulas)
-    }
+    try:
+        return bool(smact_validity(composition, oxidation_states_set=table))
+    except KeyError:  # of the heaviest elements smact has no data at all
+        return False
 
 
 def both_valid(structures: Sequence[Structure]) -> list[bool]:
