@@ -39,6 +39,8 @@ def parse_cif(text: str, where: str, max_sites: int = MOST_SITES) -> Structure:
     """The same for text that is at hand; `where` is what errors name. Raises `InputErrors`."""
     from pymatgen.io.cif import CifFile, CifParser
 
+    from generators.crystals.identity import flaw
+
     with warnings.catch_warnings():
         # pymatgen tells of every rounding and every missing key by a warning; only failure counts.
         warnings.simplefilter("ignore")
@@ -72,6 +74,8 @@ def parse_cif(text: str, where: str, max_sites: int = MOST_SITES) -> Structure:
         raise _refuse(
             where, "the crystal has partly occupied sites", "only ordered crystals are taken"
         )
+    if why := flaw(structure):
+        raise _refuse(where, f"the file holds no crystal: {why}")
     return structure
 
 

@@ -689,6 +689,17 @@ def test_evaluate_measures_a_folder_of_anybodys_cifs(matloop, matloop_json, cif_
     assert len(document["data"]["problems"]) == 3
 
 
+def test_evaluate_names_the_file_whose_numbers_are_none(matloop, cif_folder):
+    text = (cif_folder / "a.cif").read_text()
+    (cif_folder / "cell.cif").write_text(text.replace("4.20000000", "nan", 1))
+    (cif_folder / "site.cif").write_text(text.replace("0.00000000", "nan", 1))
+    status, out, err = matloop("generators", "evaluate", cif_folder, "--only", "novelty")
+    assert status == 0, err
+    for file in ("cell.cif", "site.cif"):
+        assert file in out
+    assert "5 crystals could not be used" in out
+
+
 def test_evaluate_shows_a_generator_beside_the_published(matloop_json, cif_folder):
     import zipfile
 

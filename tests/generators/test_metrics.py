@@ -227,6 +227,16 @@ def test_rows_that_are_no_crystal_are_told_and_the_rest_goes_on(tmp_path: Path) 
     assert "row 3" in problems[1]
     assert "partly occupied" in problems[1]
     assert "512 atoms" in problems[2]
+    bad = good.copy(), good.copy(), good.copy()
+    bad[0].translate_sites([0], [np.nan, 0, 0], to_unit_cell=False)
+    bad[1].lattice = Lattice(np.eye(3) * np.nan)
+    bad[2].replace_species({"Mg": "Qq"})
+    rows = [{"structure": s.as_dict()} for s in (*bad, good)]
+    path.write_bytes(gzip.compress(json.dumps(rows).encode()))
+    found, problems = read_rows(path)
+    assert [r.number for r in found] == [3]
+    assert ["row 1" in problems[0], "row 2" in problems[1], "row 3" in problems[2]] == [True] * 3
+    assert "no finite number" in problems[0]
     with pytest.raises(ValueError, match="not a"):
         read_rows(tmp_path / "rows.parquet")
 

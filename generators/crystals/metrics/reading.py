@@ -16,6 +16,7 @@ from typing import Any
 from pymatgen.core import Structure
 
 from generators.crystals.dataset import is_held_out, parse_cif
+from generators.crystals.identity import flaw
 
 MOST_ATOMS = 250
 
@@ -75,8 +76,8 @@ def check(structure: Structure) -> None:
         raise ValueError("the crystal has partly occupied sites: only ordered crystals are taken")
     if len(structure) > MOST_ATOMS:
         raise ValueError(f"the cell has {len(structure)} atoms: up to {MOST_ATOMS} are taken")
-    if any(not hasattr(s.specie, "Z") or getattr(s.specie, "Z", 0) < 1 for s in structure):
-        raise ValueError("the crystal holds what is no element")
+    if why := flaw(structure):
+        raise ValueError(why)
     structure.remove_oxidation_states()
 
 
