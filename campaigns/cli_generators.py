@@ -181,14 +181,7 @@ def train(
     Writes its weights, and its model card beside them.
     """
     out = begin("generators train", json)
-    from campaigns.write_file import check_writable, make_folder
-
-    if path.suffix != ".safetensors":
-        raise UsageError("weights are a .safetensors file", where=f"--out {path}",
-                         hint=f"--out {path.with_suffix('.safetensors')}")  # fmt: skip
-    # Hours of training end here: see now whether they can be kept.
-    check_writable(path)
-    make_folder(path.parent)
+    _check_out(path, device)
     out.note(f"reading {data}")
 
     def on_epoch(epoch: int, losses: dict[str, float]) -> None:
@@ -197,7 +190,9 @@ def train(
     with _explained(recipe):
         from generators.training import train_generator
 
-        written = train_generator(recipe, data, path, device=device, on_epoch=on_epoch)
+        written = train_generator(
+            recipe, data, path, device=device, on_epoch=on_epoch, note=out.note
+        )
     card = _card(str(written))
     out.result(
         {"weights": str(written), **_summary(card), "metrics": card.get("metrics", {})},
@@ -237,13 +232,7 @@ def fit_prior(
     The network stays as it is; the learnt prior goes beside it, as another version.
     """
     out = begin("generators fit-prior", json)
-    from campaigns.write_file import check_writable, make_folder
-
-    if path.suffix != ".safetensors":
-        raise UsageError("weights are a .safetensors file", where=f"--out {path}",
-                         hint=f"--out {path.with_suffix('.safetensors')}")  # fmt: skip
-    check_writable(path)
-    make_folder(path.parent)
+    _check_out(path, device)
     _check_name(name)
 
     def on_epoch(epoch: int, losses: dict[str, float]) -> None:
@@ -261,6 +250,31 @@ def fit_prior(
         f"wrote {written}, and {written.with_suffix('.json').name} beside it",
         *_lines(card["metrics"].get("prior", {}), "  "),
     )
+
+
+def _check_out(path: Path, device: str) -> None:
+    """Hours of training end in a file: see now whether it can be kept, and begun at all."""
+    import torch
+
+    from campaigns.write_file import check_writable, make_folder
+
+    if path.suffix != ".safetensors":
+        raise UsageError("weights are a .safetensors file", where=f"--out {path}",
+                         hint=f"--out {path.with_suffix('.safetensors')}")  # fmt: skip
+    if path.with_suffix(".json").exists():
+        raise UsageError("there is a generator already", where=str(path), unchanged="that file",
+                         hint="a version never changes: name another file with --out")  # fmt: skip
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises both where a device is absent
+        raise UsageError(
+            f"there is no device {quoted(device)} here",
+            where="--device",
+            why=str(error).splitlines()[0],
+            hint="`matloop doctor` shows what there is",
+        ) from error
+    check_writable(path)
+    make_folder(path.parent)
 
 
 def _card(name_or_path: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -68,6 +69,7 @@ def train_generator(
     device: str = "cpu",
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
     workers: int = 2,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Train a generator and write its weights and card.
 
@@ -78,6 +80,7 @@ def train_generator(
         device: Where to train.
         on_epoch: Called with the epoch and its mean losses.
         workers: Processes that read and match crystals.
+        note: Called with lines on rows that are left out.
 
     Returns:
         The path of the weights.
@@ -91,7 +94,7 @@ def train_generator(
     from generators.crystals.training import train
 
     plan = load_recipe(recipe)
-    dataset = load_dataset(plan, data, workers)
+    dataset = load_dataset(plan, data, workers, note)
     rows = [row for row in dataset.rows if not row.held_out]
     trained = train(plan, rows, device, on_epoch)
     prior = fit_prior(trained, plan, rows, device, on_epoch) if "prior" in plan else None
@@ -152,11 +155,13 @@ def refit_prior(
     card = {**generator.card, "recipe": plan}
     if generator.learnt_prior is not None or weights.resolve() != out.resolve():
         card["parent"] = generator.version
-    prior = _calibrated(trained, card, prior, dataset, out)
-    made = CrystalGenerator.load(out)
     from generators.crystals.metrics import evaluate_prior
 
-    card["metrics"] = {**card["metrics"], "prior": evaluate_prior(made, PRIOR_SAMPLES)}
+    with tempfile.TemporaryDirectory(prefix="matloop-") as place:
+        draft = Path(place) / out.name
+        prior = _calibrated(trained, card, prior, dataset, draft)
+        made = CrystalGenerator.load(draft)
+        card["metrics"] = {**card["metrics"], "prior": evaluate_prior(made, PRIOR_SAMPLES)}
     CrystalGenerator.save(trained, card, out, prior=prior)
     return out
 
@@ -214,10 +219,13 @@ def write(
         },
         "metrics": {},
     }
-    if prior is not None:
-        prior = _calibrated(trained, card, prior, dataset, out)
-    CrystalGenerator.save(trained, card, out, prior=prior)
-    card["metrics"] = measure(CrystalGenerator.load(out), held, workers)
+    # measured as it will be written; whoever is killed meanwhile leaves no version without metrics
+    with tempfile.TemporaryDirectory(prefix="matloop-") as place:
+        draft = Path(place) / out.name
+        if prior is not None:
+            prior = _calibrated(trained, card, prior, dataset, draft)
+        CrystalGenerator.save(trained, card, draft, prior=prior)
+        card["metrics"] = measure(CrystalGenerator.load(draft), held, workers)
     CrystalGenerator.save(trained, card, out, prior=prior)
 
 

@@ -8,9 +8,11 @@ import hashlib
 import json
 import multiprocessing
 import re
+import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ class Dataset:
     sha256: str
 
 
+_TOLD = 5  # rows of a file that hold no crystal, told one by one
 _PLAIN_COLUMNS = (
     "_atom_site_type_symbol",
     "_atom_site_label",
@@ -85,31 +88,65 @@ def parse_cif(text: str) -> Structure:
     )
 
 
-def read_table(path: Path) -> Iterator[tuple[Structure, dict[str, Any]]]:
+def read_table(
+    path: Path, refused: Callable[[str, str], None] | None = None
+) -> Iterator[tuple[Structure, dict[str, Any]]]:
     """Structures and their other columns from a `.csv.gz`, `.json.gz` or zip of CIFs.
 
+    Args:
+        path: The file.
+        refused: Called with the name of a row that holds no crystal and why, and the rest goes on;
+            without it such a row is an error.
+
     Raises:
-        ValueError: The file's kind is not known.
+        ValueError: The file's kind is not known, or a row holds no crystal.
     """
+    for name, row, read in _cells(path):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pymatgen tells of each rounding; failures count
+                structure = read()
+        except Exception as error:  # of a file from anywhere pymatgen raises whatever it meets
+            if refused is None:
+                raise ValueError(f"{path}: {name}: {error}") from error
+            refused(name, f"{type(error).__name__}: {error}")
+            continue
+        yield structure, row
+
+
+def _cells(path: Path) -> Iterator[tuple[str, dict[str, Any], Callable[[], Structure]]]:
+    """Of each row its name, its other columns, and what reads its crystal."""
     if path.name.endswith(".csv.gz"):
         csv.field_size_limit(2**30)
         with gzip.open(path, "rt", newline="") as handle:
-            for row in csv.DictReader(handle):
-                yield parse_cif(row.pop("cif")), row
+            for number, row in enumerate(csv.DictReader(handle), 1):
+                yield f"row {number}", row, partial(parse_cif, row.pop("cif"))
     elif path.name.endswith(".json.gz"):
         with gzip.open(path, "rt") as handle:
             data = json.load(handle)
         if isinstance(data, dict):
             data = [dict(zip(data["columns"], row, strict=True)) for row in data["data"]]
-        for row in data:
-            yield Structure.from_dict(row.pop("structure")), row
+        for number, row in enumerate(data, 1):
+            yield f"row {number}", row, partial(Structure.from_dict, row.pop("structure"))
     elif path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             for name in sorted(archive.namelist()):
                 if name.endswith(".cif"):
-                    yield parse_cif(archive.read(name).decode()), {"name": name}
+                    content = archive.read(name)
+                    yield name, {"name": name}, partial(_of_bytes, content)
     else:
         raise ValueError(f"{path}: not a .csv.gz, .json.gz or .zip of CIFs")
+
+
+def _of_bytes(content: bytes) -> Structure:
+    return parse_cif(content.decode())
+
+
+def _readable(path: Path) -> tuple[list[tuple[Structure, dict[str, Any]]], list[str]]:
+    """The rows of a table, and which hold no crystal and why."""
+    broken: list[str] = []
+    table = list(read_table(path, lambda name, why: broken.append(f"{name}: {why}")))
+    return table, broken
 
 
 def is_held_out(key: str, share: float) -> bool:
@@ -148,13 +185,20 @@ def known_numbers(source: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str
     return found
 
 
-def load_dataset(recipe: Mapping[str, Any], folder: Path, workers: int = 2) -> Dataset:
+def load_dataset(
+    recipe: Mapping[str, Any],
+    folder: Path,
+    workers: int = 2,
+    note: Callable[[str], None] = lambda _: None,
+) -> Dataset:
     """All crystals of a recipe, described by symmetry.
 
     Args:
         recipe: A training recipe, as `generators/recipes/crystals.yaml`.
         folder: Where its files are.
         workers: Processes that describe crystals.
+        note: Called with a line on rows that are left out: of each file, the first that hold no
+            crystal, and how many others why.
 
     Raises:
         FileNotFoundError: A file of the recipe is absent.
@@ -171,7 +215,11 @@ def load_dataset(recipe: Mapping[str, Any], folder: Path, workers: int = 2) -> D
     skipped: dict[str, int] = {}
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         for source, path in zip(recipe["sources"], paths, strict=True):
-            table = list(read_table(path))
+            table, broken = _readable(path)
+            for line in broken[:_TOLD]:
+                note(f"left out {source['file']}, {line}")
+            if broken:
+                skipped[f"{source['file']}: no crystal"] = len(broken)
             jobs = [(structure, recipe["max_atoms"]) for structure, _ in table]
             for number, ((structure, columns), result) in enumerate(
                 zip(table, pool.imap(_describe_one, jobs, chunksize=64), strict=True)
@@ -192,4 +240,6 @@ def load_dataset(recipe: Mapping[str, Any], folder: Path, workers: int = 2) -> D
                         structure,
                     )
                 )
+    for reason, count in skipped.items():
+        note(f"left out {count} of {reason}")
     return Dataset(tuple(rows), skipped, sha256)

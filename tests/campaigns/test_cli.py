@@ -555,7 +555,9 @@ def generator_files(tmp_path):
         "description": "Three crystals.",
         "kind": "crystals",
         "parent": None,
-        "recipe": {"network": {"latent": 8}},
+        "recipe": {"network": {"latent": 8}, "max_atoms": 20},
+        **{key: [] for key in ("properties", "property_mean", "property_scale")},
+        **{key: [] for key in ("elements", "atomic_volumes")},
         "weights_sha256": hashlib.sha256(b"").hexdigest(),
         "minutes": 1.5,
         "data": {
@@ -633,10 +635,11 @@ def test_train_calls_the_recipe_and_tells_of_each_epoch(
 ):
     asked = {}
 
-    def train(recipe, data, out, device, on_epoch):
+    def train(recipe, data, out, device, on_epoch, note):
         asked.update(recipe=recipe, data=data, device=device)
         on_epoch(1, {"loss": 2.0})
-        out.with_suffix(".json").write_text(generator_files.with_suffix(".json").read_text())
+        for suffix in (".json", ".safetensors"):
+            out.with_suffix(suffix).write_bytes(generator_files.with_suffix(suffix).read_bytes())
         return out
 
     monkeypatch.setattr("generators.training.train_generator", train)
@@ -648,6 +651,19 @@ def test_train_calls_the_recipe_and_tells_of_each_epoch(
     assert asked == {"recipe": "crystals", "data": Path("data"), "device": "cpu"}
     for wrong in ("new.pt", "no/where.safetensors"):
         assert matloop(*words, wrong)[0] == 2
+
+
+def test_what_cannot_be_trained_is_told_before_data_are_read(matloop):
+    words = ["generators", "train", "crystals", "--data", "nowhere", "--out", "x.safetensors"]
+    status, _, err = matloop(*words, "--device", "cudda")
+    assert status == 2
+    assert "there is no device 'cudda' here" in err
+    for command in (words, ["generators", "fit-prior", "crystals", *words[3:]]):
+        Path("x.json").write_text("{}")
+        status, _, err = matloop(*command)
+        assert status == 2
+        assert "there is a generator already" in err
+        assert Path("x.json").read_text() == "{}"
 
 
 def test_train_without_its_data_is_one_clear_error(matloop):
