@@ -303,6 +303,9 @@ def test_a_generator_and_nobodys_samples() -> None:
         "reconstruction", "coverage", "distances", "stability", "optimisation",
     }  # fmt: skip
     assert alone["figures"]["structure_valid"]["value"] == 1.0
+    plan.only, plan.columns = ["optimisation"], {"formation_energy": "formation_energy_per_atom"}
+    few = evaluate(plan)["unmeasured"]["optimisation"]
+    assert few.startswith("3 rows of the data have a number in formation_energy_per_atom: a judge")
     wrong = evaluate(Plan(known, constraint=Constraint("beauty", ">", 1), only=["review"]))
     assert "no property 'beauty'" in wrong["unmeasured"]["review"]
 

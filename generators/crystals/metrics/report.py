@@ -52,6 +52,7 @@ GROUPS = (
     "optimisation",
     "review",
 )
+_LEAST_JUDGED = 10  # rows that a judge learns from at least
 _JUDGED = 4000  # rows that a judge learns from at most
 
 
@@ -228,6 +229,9 @@ def _optimisation(
     source = np.random.default_rng(plan.seed)
     known = [(r.structure, number(r.columns[column])) for r in labelled]
     known = [(s, y) for s, y in known if np.isfinite(y)]
+    if len(known) < _LEAST_JUDGED:
+        what = f"{len(known)} rows of the data have a number in {column}"
+        raise Unmeasured(f"{what}: a judge of designs learns from {_LEAST_JUDGED} at least")
     values = np.array([y for _, y in known])
     taken = source.permutation(len(known))[:_JUDGED]
     judge = Judge([known[int(i)][0] for i in taken], values[taken], column, plan.seed)
