@@ -254,9 +254,8 @@ def fit_prior(
 
 def _check_out(path: Path, device: str) -> None:
     """Hours of training end in a file: see now whether it can be kept, and begun at all."""
-    import torch
-
     from campaigns.write_file import check_writable, make_folder
+    from generators.training import check_device
 
     if path.suffix != ".safetensors":
         raise UsageError("weights are a .safetensors file", where=f"--out {path}",
@@ -265,14 +264,12 @@ def _check_out(path: Path, device: str) -> None:
         raise UsageError("there is a generator already", where=str(path), unchanged="that file",
                          hint="a version never changes: name another file with --out")  # fmt: skip
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch raises both where a device is absent
+        check_device(device)
+    except ValueError as error:
         raise UsageError(
-            f"there is no device {quoted(device)} here",
-            where="--device",
-            why=str(error).splitlines()[0],
+            f"there is no device {quoted(device)} here", where="--device", why=str(error),
             hint="`matloop doctor` shows what there is",
-        ) from error
+        ) from error  # fmt: skip
     check_writable(path)
     make_folder(path.parent)
 

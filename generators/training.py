@@ -62,6 +62,16 @@ def _check_network(path: Path, network: Any) -> None:
             raise ValueError(f"{path}: `network: {{{name}: {value}}}` must be {word}")
 
 
+def check_device(device: str) -> None:
+    """Whether there is a device to train on. Raises `ValueError` with what torch says of it."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises both where one is absent
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
 def train_generator(
     recipe: str | Path,
     data: Path,
