@@ -226,6 +226,9 @@ def _check_prediction(text: str, loc: tuple[str | int, ...]) -> Iterator[Complai
 
 
 def _check_weights(path: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
+    """Whether weights are those of the card beside them; without one, their loading tells."""
+    if not card_path(path).is_file():
+        return
     from generators.files import read_card
 
     try:

@@ -36,7 +36,8 @@ def _elements() -> dict[int, tuple[bool, float | None, dict[str, tuple[int, ...]
 
 @lru_cache(maxsize=100_000)
 def _balanced(amounts: tuple[tuple[int, int], ...], table: str) -> bool:
-    known = [_elements()[z] for z, _ in amounts]
+    # smact has no data of elements past fermium: none of their charges is known
+    known = [_elements().get(z, (False, None, {table: ()})) for z, _ in amounts]
     if len(known) == 1 or all(metal for metal, _, _ in known):
         return True
     atoms = [n for _, n in amounts]

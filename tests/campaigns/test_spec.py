@@ -18,6 +18,7 @@ from campaigns.spec import SCHEMA_FILE, Spec, json_schema, load_spec, schema_tex
 from campaigns.spec_evaluate import POTENTIAL_METRICS, Potential
 from campaigns.templates import SCHEMA_NAME, render_template, template_names, write_template
 from campaigns.yaml_file import read_yaml
+from generators import WEIGHTS
 
 DESIGN = """\
 campaign: light-stiff
@@ -647,6 +648,15 @@ def test_templates_that_are_not_there(tmp_path):
 
 
 # Cost
+
+
+def test_weights_that_are_not_those_of_their_card_are_told(load, tmp_path):
+    (tmp_path / "mine.safetensors").write_bytes(b"other")
+    card = json.loads((WEIGHTS / "perovskites.json").read_text())
+    (tmp_path / "mine.json").write_text(json.dumps(card))
+    with pytest.raises(InputErrors, match="the file was changed or cut short") as error:
+        load(changed(DESIGN, "crystals", "./mine.safetensors"))
+    assert error.value.problems[0].hint == "a .safetensors file and its card are moved together"
 
 
 def test_reading_a_spec_loads_nothing_heavy(tmp_path):

@@ -258,6 +258,11 @@ def test_the_a_site_stays_and_the_rest_is_completed(generator: CrystalGenerator)
     assert len(kinds) == len(drawn.designs) > 1
 
 
+def test_charges_of_the_heaviest_elements_are_not_known() -> None:
+    assert balanced({118: 1})
+    assert not balanced({118: 1, 8: 1})
+
+
 def test_what_is_completed_balances_and_has_no_tight_contact(generator: CrystalGenerator) -> None:
     part = partial_of(crystals()["perovskite"], fix=["Sr"])
     drawn = generator.complete(part, 5, seed=1)
