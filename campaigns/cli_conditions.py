@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -325,13 +326,17 @@ def complete(
         raise UsageError(f"{drawer.name} does not complete crystals", where="--generator",
                          hint="crystals does")  # fmt: skip
     try:
-        row = next(read_crystals(file), None)
+        rows = [*islice(read_crystals(file), 2)]
     except (OSError, ValueError) as error:
         raise UsageError(str(error), where=str(file), unchanged=_NOTHING) from error
+    row = rows[0] if rows else None
     if row is None or isinstance(row, Refused):
         why = None if row is None else row.reason
         raise UsageError("there is no crystal to complete", where=str(file), why=why,
                          unchanged=_NOTHING)  # fmt: skip
+    if len(rows) > 1:
+        raise UsageError("there is more than one crystal", where=str(file), unchanged=_NOTHING,
+                         hint="give the file of the one that is to be completed")  # fmt: skip
     with explained_conditions():
         partial = partial_of(row.structure, fix or (), keep_sites)
         drawn = drawer.complete(partial, n, seed, asked)

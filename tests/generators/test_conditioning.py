@@ -343,6 +343,15 @@ def test_the_commands(
     assert list((tmp_path / "made").glob("*.cif"))
 
 
+def test_one_crystal_is_completed_and_no_folder_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("rocksalt", "perovskite"):
+        crystals()[name].to(str(tmp_path / f"{name}.cif"))
+    assert main(["generators", "complete", str(tmp_path), "-n", "1"]) == 2
+    assert "there is more than one crystal" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
