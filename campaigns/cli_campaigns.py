@@ -17,6 +17,9 @@ from campaigns.errors import UsageError
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
 
+_RECENT = 100
+"""Events among which that of a proposal just made is."""
+
 
 def run(
     spec: Annotated[
@@ -307,7 +310,7 @@ def _db_option(db: str | None) -> str:
 def _notes(campaign: Campaign, trials: list[dict[str, Any]]) -> list[str]:
     """What there is to say of the proposal that made these trials."""
     made = {trial["trial"] for trial in trials}
-    for event in reversed(campaign.events()):
+    for event in reversed(campaign.events(last=_RECENT)):
         if event["kind"] == "trials_proposed" and made & set(event["payload"]["trials"]):
             notes: list[str] = event["payload"]["notes"]
             return notes

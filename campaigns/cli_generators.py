@@ -181,7 +181,8 @@ def train(
     Writes its weights, and its model card beside them.
     """
     out = begin("generators train", json)
-    _check_out(path, device)
+    _check_out(path)
+    _check_device(device)
     out.note(f"reading {data}")
 
     def on_epoch(epoch: int, losses: dict[str, float]) -> None:
@@ -232,7 +233,8 @@ def fit_prior(
     The network stays as it is; the learnt prior goes beside it, as another version.
     """
     out = begin("generators fit-prior", json)
-    _check_out(path, device)
+    _check_out(path)
+    _check_device(device)
     _check_name(name)
 
     def on_epoch(epoch: int, losses: dict[str, float]) -> None:
@@ -252,10 +254,9 @@ def fit_prior(
     )
 
 
-def _check_out(path: Path, device: str) -> None:
-    """Hours of training end in a file: see now whether it can be kept, and begun at all."""
+def _check_out(path: Path) -> None:
+    """Hours of training end in a file: see now whether it can be kept."""
     from campaigns.write_file import check_writable, make_folder
-    from generators.training import check_device
 
     if path.suffix != ".safetensors":
         raise UsageError("weights are a .safetensors file", where=f"--out {path}",
@@ -263,6 +264,13 @@ def _check_out(path: Path, device: str) -> None:
     if path.with_suffix(".json").exists():
         raise UsageError("there is a generator already", where=str(path), unchanged="that file",
                          hint="a version never changes: name another file with --out")  # fmt: skip
+    check_writable(path)
+    make_folder(path.parent)
+
+
+def _check_device(device: str) -> None:
+    from generators.training import check_device
+
     try:
         check_device(device)
     except ValueError as error:
@@ -270,8 +278,6 @@ def _check_out(path: Path, device: str) -> None:
             f"there is no device {quoted(device)} here", where="--device", why=str(error),
             hint="`matloop doctor` shows what there is",
         ) from error  # fmt: skip
-    check_writable(path)
-    make_folder(path.parent)
 
 
 def _card(name_or_path: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from campaigns.cli_generators import Name, _card, _check_name, _explained
+from campaigns.cli_generators import Name, _card, _check_name, _check_out, _explained
 from campaigns.cli_options import Json, UnusedDb
 from campaigns.cli_output import begin
 from campaigns.errors import MatloopError, UsageError, did_you_mean
@@ -74,19 +74,10 @@ def tune(
     not written.
     """
     out = begin("generators tune", json)
-    from campaigns.write_file import check_writable, make_folder
-
-    if path.suffix != ".safetensors":
-        raise UsageError("weights are a .safetensors file", where=f"--out {path}",
-                         hint=f"--out {path.with_suffix('.safetensors')}")  # fmt: skip
     if method not in METHODS:
         raise UsageError(f"there is no method {method!r}", hint=did_you_mean(method, METHODS))
-    if path.with_suffix(".json").exists():
-        raise UsageError("there is a generator already", where=str(path), unchanged="that file",
-                         hint="a version never changes: name another file with --out")  # fmt: skip
+    _check_out(path)
     _check_name(name)
-    make_folder(path.parent)
-    check_writable(path)
     with _explained(str(results)):
         from generators import load_generator
         from generators.crystals.embedding import PredictedProperties
