@@ -126,6 +126,16 @@ class Backtest:
                 "--noise repeats: no design of the table was measured more than once",
                 hint="leave it out",
             )
+        outcomes = self.read.table.outcomes[:, : len(self.problem.objectives)]
+        if (outcomes == outcomes[0]).all():
+            names = " and ".join(o.metric for o in self.problem.objectives)
+            raise UsageError(
+                f"all {len(outcomes)} designs of the table tie: there is no best to find",
+                where=f"{table}, {names}",
+                why="the objective is the same in every row",
+                unchanged="nothing was run",
+                hint="choose an objective that differs between the designs",
+            )
         self._table = table
 
     def notes(self) -> list[str]:

@@ -84,7 +84,7 @@ def backtest(
     from campaigns.cli_tables import number
     from campaigns.spec import load_spec
     from campaigns.strict import plain
-    from campaigns.write_file import make_folder, write_whole
+    from campaigns.write_file import write_whole
 
     read = load_spec(spec)
     options = Options(
@@ -96,7 +96,7 @@ def backtest(
         top=top / 100,
         skip=skip,
     )
-    where = make_folder(folder or Path(f"backtest-{read.campaign}"))
+    where = folder or Path(f"backtest-{read.campaign}")  # made once nothing is refused
     wanted = Backtest(read, table, _names(against), options, where)
     for line in wanted.notes():
         out.note(line)

@@ -343,7 +343,15 @@ def test_wrong_use_is_told_before_anything_is_run(
 ) -> None:
     assert main(["backtest", str(_spec()), "--table", str(_finished()), *more]) == 2
     assert said in capsys.readouterr().err
-    assert not Path("backtest-toy/tasks").exists()
+    assert not Path("backtest-toy").exists()
+
+
+def test_a_table_whose_designs_all_tie_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{300 + 40 * i},air,5\n" for i in range(20))
+    table = _write("flat.csv", "temperature,gas,strength\n" + rows)
+    assert main(["backtest", str(_spec()), "--table", str(table)]) == 2
+    assert "all 20 designs of the table tie" in capsys.readouterr().err
+    assert not Path("backtest-toy").exists()
 
 
 def test_several_objectives_have_a_front_and_a_hypervolume() -> None:
