@@ -66,7 +66,7 @@ def main() -> None:
         found[name] = {}
         for n in (8, 12, 24, 40):
             row = {
-                label: float(np.median([_r2(x, y, n, s) for s in range(arguments.repeats)]))
+                label: float(np.median([learnt(x, y, n, s) for s in range(arguments.repeats)]))
                 for label, x in views.items()
             }
             found[name][str(n)] = row
@@ -75,12 +75,13 @@ def main() -> None:
     arguments.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _r2(x: torch.Tensor, y: torch.Tensor, n: int, seed: int) -> float:
+def learnt(x: torch.Tensor, y: torch.Tensor, n: int, seed: int, asked: int = 120) -> float:
+    """R2 on some of the others of a Gaussian process that saw n results, drawn at random."""
     order = np.random.default_rng(seed).permutation(len(y))
-    known, asked = order[:n], order[n : n + 120]
+    known, others = order[:n], order[n : n + asked]
     surrogate = fit_surrogate(x[known], y[known][:, None], metrics=["y"], seed=seed)
-    mean, _ = surrogate.posterior(x[asked])
-    return float(1 - ((mean[:, 0] - y[asked]) ** 2).mean() / y[asked].var(unbiased=False))
+    mean, _ = surrogate.posterior(x[others])
+    return float(1 - ((mean[:, 0] - y[others]) ** 2).mean() / y[others].var(unbiased=False))
 
 
 if __name__ == "__main__":

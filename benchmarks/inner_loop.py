@@ -34,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from features import learnt
 from pymatgen.core import Element, Structure
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import cross_val_predict
@@ -49,7 +50,6 @@ from generators.training import load_recipe
 from loop.problem import Objective, Problem
 from loop.proposal import History, ProposalSettings, propose
 from loop.space import DesignSpace, LatentAxis
-from surrogates import fit_surrogate
 
 RESULTS = Path(__file__).parent / "results/inner_loop.json"
 ONCE = "once"
@@ -226,14 +226,7 @@ def surrogate(generator: CrystalGenerator, table: Table, view: str, seed: int) -
         x = torch.cat([x, torch.as_tensor(MatglEmbedding(generator).features(designs))], 1)
     found = {}
     for n in (20, 40, 80, 160):
-        of = []
-        for choice in range(6):
-            order = np.random.default_rng(choice).permutation(len(y))
-            known, asked = order[:n], order[n : n + 300]
-            fit = fit_surrogate(x[known], y[known][:, None], metrics=["heat"], seed=choice)
-            error = fit.posterior(x[asked])[0][:, 0] - y[asked]
-            of.append(float(1 - (error**2).mean() / y[asked].var(unbiased=False)))
-        found[str(n)] = float(np.median(of))
+        found[str(n)] = float(np.median([learnt(x, y, n, choice, 300) for choice in range(6)]))
     print(view, seed, {n: round(r2, 2) for n, r2 in found.items()})
     return found
 

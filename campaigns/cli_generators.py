@@ -317,7 +317,7 @@ def _tell_refused(out: Output, refused: list[dict[str, str]]) -> None:
 
 def _summary(card: dict[str, Any]) -> dict[str, Any]:
     """What a card says in a line."""
-    from campaigns.spec_environment import version_of
+    from generators.files import version_of
 
     return {
         "name": card["name"],

@@ -7,7 +7,6 @@ at where its generator is no more.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import json
 import re
@@ -80,14 +79,10 @@ def load_latent(name_or_path: str) -> Generator:
         ) from error
 
 
-def version_of(card: Mapping[str, Any]) -> str:
-    """A generator's version by its card, as the generator itself computes it."""
-    recipe = json.dumps(card["recipe"], sort_keys=True)
-    return hashlib.sha256((card["weights_sha256"] + recipe).encode()).hexdigest()[:16]
-
-
 def version_at(path: str) -> str | None:
     """The version of the generator whose weights are there; None without a card beside them."""
+    from generators.files import version_of
+
     try:
         if is_recipe(path):
             from generators.crystals.baselines.recipe import baseline_card, read_recipe

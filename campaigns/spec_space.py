@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,13 +56,21 @@ class Coordinate:
 
 def columns(axis: PoolAxis) -> tuple[str, ...]:
     """Of a pool; none where its file cannot be read, which is told where it is opened."""
-    from loop.axes.pool_reader import PoolError, PoolReader
-
     if axis.columns is not None:
         return axis.columns
     try:
-        return tuple(PoolReader(Path(axis.pool), None).names())
-    except (OSError, PoolError):
+        return _head(axis.pool, Path(axis.pool).stat().st_mtime_ns)
+    except OSError:
+        return ()
+
+
+@lru_cache(maxsize=64)  # each name in a constraint asks
+def _head(pool: str, _changed: int) -> tuple[str, ...]:
+    from loop.axes.pool_reader import PoolError, PoolReader
+
+    try:
+        return tuple(PoolReader(Path(pool), None).names())
+    except PoolError:
         return ()
 
 

@@ -86,6 +86,12 @@ def read_card(weights: Path) -> dict[str, Any]:
     return card
 
 
+def version_of(card: Mapping[str, Any]) -> str:
+    """A trained generator's version by its card: the hash of its weights and recipe."""
+    recipe = json.dumps(card["recipe"], sort_keys=True)
+    return hashlib.sha256((card["weights_sha256"] + recipe).encode()).hexdigest()[:16]
+
+
 def cache_folder() -> Path:
     """The folder of the user's cache: MATLOOP_CACHE, or matloop in the system's cache."""
     given = os.environ.get("MATLOOP_CACHE")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from generators.base import EncodeError
 from loop.explain import predicted
 from loop.explain_words import listed, number, percent, words
 from loop.failures import where_it_fails
@@ -31,6 +30,7 @@ from loop.lessons import (
     rank_correlation,
 )
 from loop.problem import Problem
+from loop.search import encodable
 from loop.space import Design
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def review(
 
     notes: list[str] = []
     made = history.made
-    X, kept = _features(problem, made)
+    X, kept = encodable(problem.space.features, made)
     if len(kept) < len(made):
         notes.append(f"left out: {len(made) - len(kept)} designs without features")
     designs = [made[i] for i in kept]
@@ -100,7 +100,7 @@ def review(
     failed = np.asarray(history.failed, dtype=bool)[kept]
     done = np.isfinite(outcomes).any(axis=1) & ~failed
     drawn = [d for d in problem.space.sample(SAMPLE, seed) if d is not None]
-    sample, _ = _features(problem, drawn)
+    sample, _ = encodable(problem.space.features, drawn)
     every = bool(done.any()) and bool((np.isfinite(outcomes[done]).sum(axis=0) >= 2).all())
     surrogate = feasibility = None
     bounds = bounds_of(problem, X, sample) if len(X) or len(sample) else None
@@ -178,24 +178,6 @@ def learnt(
         "best", "level", "importance", "conflict", "constraint", "failures", "model", "uncertainty",
     )  # fmt: skip
     return sorted(lessons, key=lambda lesson: order.index(lesson.topic))
-
-
-def _features(problem: Problem, designs: Sequence[Design]) -> tuple[np.ndarray, list[int]]:
-    """Features of the designs that have them, and their positions."""
-    left = list(range(len(designs)))
-    kept: list[int] = []
-    parts: list[np.ndarray] = []
-    while left:
-        try:
-            parts.append(problem.space.features([designs[i] for i in left]))
-            kept += left
-            break
-        except EncodeError as error:
-            good = left[: error.index]
-            if good:
-                parts.append(problem.space.features([designs[i] for i in good]))
-            kept, left = kept + good, left[error.index + 1 :]
-    return (np.vstack(parts) if parts else problem.space.features([])), kept
 
 
 def _best(

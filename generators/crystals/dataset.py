@@ -12,7 +12,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def parse_cif(text: str) -> Structure:
 def read_table(
     path: Path, refused: Callable[[str, str], None] | None = None
 ) -> Iterator[tuple[Structure, dict[str, Any]]]:
-    """Structures and their other columns from a `.csv.gz`, `.json.gz` or zip of CIFs.
+    """Structures and their other columns from a `.csv`, `.csv.gz`, `.json.gz` or zip of CIFs.
 
     Args:
         path: The file.
@@ -101,11 +100,11 @@ def read_table(
     Raises:
         ValueError: The file's kind is not known, or a row holds no crystal.
     """
-    for name, row, read in _cells(path):
+    for name, crystal, row in cells(path):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pymatgen tells of each rounding; failures count
-                structure = read()
+                structure = structure_of(crystal)
         except Exception as error:  # of a file from anywhere pymatgen raises whatever it meets
             if refused is None:
                 raise ValueError(f"{path}: {name}: {error}") from error
@@ -114,32 +113,44 @@ def read_table(
         yield structure, row
 
 
-def _cells(path: Path) -> Iterator[tuple[str, dict[str, Any], Callable[[], Structure]]]:
-    """Of each row its name, its other columns, and what reads its crystal."""
-    if path.name.endswith(".csv.gz"):
+def cells(path: Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Of each row of a table its name, its crystal as it stands, and its other columns.
+
+    The crystal is the text of a CIF, its bytes in a zip, or a structure as data; `structure_of`
+    reads it.
+
+    Raises:
+        ValueError: The file's kind is not known, or it has no column `cif`.
+    """
+    if path.name.endswith((".csv", ".csv.gz")):
         csv.field_size_limit(2**30)
-        with gzip.open(path, "rt", newline="") as handle:
-            for number, row in enumerate(csv.DictReader(handle), 1):
-                yield f"row {number}", row, partial(parse_cif, row.pop("cif"))
+        plain = path.suffix == ".csv"
+        with path.open("rt", newline="") if plain else gzip.open(path, "rt", newline="") as handle:
+            table = csv.DictReader(handle)
+            if "cif" not in (table.fieldnames or ()):
+                raise ValueError(f"{path}: there is no column `cif`")
+            for number, row in enumerate(table, 1):
+                yield f"row {number}", row.pop("cif") or "", row
     elif path.name.endswith(".json.gz"):
         with gzip.open(path, "rt") as handle:
             data = json.load(handle)
         if isinstance(data, dict):
             data = [dict(zip(data["columns"], row, strict=True)) for row in data["data"]]
         for number, row in enumerate(data, 1):
-            yield f"row {number}", row, partial(Structure.from_dict, row.pop("structure"))
+            yield f"row {number}", row.pop("structure", None), row
     elif path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if name.endswith(".cif"):
-                    content = archive.read(name)
-                    yield name, {"name": name}, partial(_of_bytes, content)
+            for name in sorted(n for n in archive.namelist() if n.endswith(".cif")):
+                yield name, archive.read(name), {"name": name}
     else:
-        raise ValueError(f"{path}: not a .csv.gz, .json.gz or .zip of CIFs")
+        raise ValueError(f"{path}: not a .csv, .csv.gz, .json.gz or .zip of CIFs")
 
 
-def _of_bytes(content: bytes) -> Structure:
-    return parse_cif(content.decode())
+def structure_of(crystal: Any) -> Structure:
+    """A structure from what a cell holds. Raises whatever pymatgen does of what is none."""
+    if isinstance(crystal, bytes):
+        crystal = crystal.decode()
+    return parse_cif(crystal) if isinstance(crystal, str) else Structure.from_dict(crystal)
 
 
 def _readable(path: Path) -> tuple[list[tuple[Structure, dict[str, Any]]], list[str]]:

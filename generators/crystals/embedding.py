@@ -15,7 +15,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,15 +74,20 @@ class PrincipalComponents:
         self.feature_names = tuple(f"{name}_{i + 1}" for i in range(columns))
         self.feature_units: Mapping[str, str] = {}
         self._name, self._vectors = name, RowMemory(vectors, _WIDTH)
-        drawn = self._vectors([s for s in generator.sample(_DRAWN, seed=0) if s is not None])
+        self._generator, self._columns = generator, columns
+
+    @cached_property
+    def _components(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean of the vectors and basis of the components; made when one is asked for first."""
+        drawn = self._vectors([s for s in self._generator.sample(_DRAWN, seed=0) if s is not None])
         drawn = drawn[np.isfinite(drawn).all(axis=1)]
-        self._mean = drawn.mean(axis=0)
-        _, sizes, directions = np.linalg.svd(drawn - self._mean, full_matrices=False)
+        mean, columns = drawn.mean(axis=0), self._columns
+        _, sizes, directions = np.linalg.svd(drawn - mean, full_matrices=False)
         spread = sizes[:columns] / np.sqrt(max(1, len(drawn) - 1))
         # The sign of a component is chance: fix it, so that it is the same on every machine.
         largest = np.abs(directions).argmax(axis=1)[:columns]
         signs = np.sign(directions[np.arange(columns), largest])
-        self._basis = (directions[:columns] * signs[:, None] / spread[:, None]).T
+        return mean, (directions[:columns] * signs[:, None] / spread[:, None]).T
 
     def features(self, designs: Sequence[Structure]) -> np.ndarray:
         """Components of n crystals: n x columns, without a unit.
@@ -97,7 +102,8 @@ class PrincipalComponents:
 
     def components(self, designs: Sequence[Structure]) -> np.ndarray:
         """As `features`; NaN of a crystal with an element that the network does not know."""
-        found = (self._vectors(designs) - self._mean) @ self._basis
+        mean, basis = self._components
+        found = (self._vectors(designs) - mean) @ basis
         # The last digits of single precision hang on which crystals share a batch.
         rounded: np.ndarray = np.round(found, 4)
         return rounded

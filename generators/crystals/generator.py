@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import warnings
 from collections import OrderedDict
@@ -42,7 +40,7 @@ from generators.crystals.tokens import (
 )
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
-from generators.files import read_card, write_weights
+from generators.files import read_card, version_of, write_weights
 from generators.fine_tuning.adapter import FittedAdapter
 from generators.fine_tuning.recipe import Examined, Recipe, Runtime
 
@@ -140,14 +138,12 @@ class CrystalGenerator(Generator):
                 this version reads.
         """
         card = read_card(weights)
-        recipe = json.dumps(card["recipe"], sort_keys=True)
-        version = hashlib.sha256((card["weights_sha256"] + recipe).encode()).hexdigest()[:16]
         try:
             network = CrystalNetwork(Size(**card["recipe"]["network"]), tuple(card["properties"]))
             state = {k: v.float() for k, v in load_file(weights).items()}
             prior, state = FittedPrior.split(card, state, device)
             network.load_state_dict(state)
-            return cls(network, card, version, device, prior)
+            return cls(network, card, version_of(card), device, prior)
         except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise ValueError(

@@ -18,7 +18,7 @@ from loop.axes.pool_table import PoolTable
 ROW = "row"
 """The key of a value under which its row stands."""
 
-_GONE = -1  # in place of a text's number, where the table does not have it any more
+_GONE = -1  # the number of a text that the table does not have any more: the last row of its table
 _NEAR = 2048  # rows that a neighbour is looked for among
 
 
@@ -81,6 +81,21 @@ class PoolAxis(Axis):
         return parts
 
     @cached_property
+    def _texts_and_gone(self) -> list[np.ndarray | None]:
+        """The tables of `_parts`, and in their last row a text that left the table.
+
+        It is none of those there, and described as their mean.
+        """
+        tables: list[np.ndarray | None] = []
+        for _, table in self._parts:
+            if table is not None:
+                gone = table.mean(axis=0)
+                gone[table.shape[1] - table.shape[0] :] = 0.0
+                table = np.vstack([table, gone])
+            tables.append(table)
+        return tables
+
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Those of each column."""
         return tuple(name for names, _ in self._parts for name in names)
@@ -138,14 +153,11 @@ class PoolAxis(Axis):
         if not any(self.table.categories):
             return (raw - low) / span
         columns = []
-        for j, (_, table) in enumerate(self._parts):
+        for j, table in enumerate(self._texts_and_gone):
             if table is None:
                 columns.append((raw[:, j : j + 1] - low[j]) / span[j])
             else:
-                # a text that left the table is none of those there, and described as their mean
-                gone = table.mean(axis=0)
-                gone[table.shape[1] - table.shape[0] :] = 0.0
-                columns.append(np.vstack([table, gone])[raw[:, j].astype(int)])
+                columns.append(table[raw[:, j].astype(int)])
         return np.hstack(columns)
 
     def sample(self, n: int, seed: int) -> list[Any | None]:

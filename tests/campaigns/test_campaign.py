@@ -23,8 +23,8 @@ from campaigns.errors import InputErrors, MatloopError, UsageError
 from campaigns.results_file import Reading
 from campaigns.runner import Interrupted
 from campaigns.spec import load_spec
-from campaigns.spec_environment import version_of
 from campaigns.store.models import Trial
+from generators.files import version_of
 from loop.stopping import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]

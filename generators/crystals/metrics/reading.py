@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
-import json
 import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pymatgen.core import Structure
 
-from generators.crystals.dataset import is_held_out, parse_cif
+from generators.crystals.dataset import cells, is_held_out, structure_of
 from generators.crystals.identity import flaw
 
 MOST_ATOMS = 250
@@ -52,16 +48,19 @@ def read_rows(path: Path, limit: int | None = None) -> tuple[list[Row], list[str
         ValueError: It is of another kind.
     """
     rows, problems = [], []
-    for number, (where, crystal, columns) in enumerate(_raw(path)):
+    for number, (name, crystal, columns) in enumerate(cells(path)):
         if limit is not None and number >= limit:
             break
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # remarks on the style of a CIF
-                found = parse_cif(crystal) if isinstance(crystal, str) else _from_dict(crystal)
+                if isinstance(crystal, bytes):  # in a remark of a CIF any letter may stand
+                    crystal = io.TextIOWrapper(io.BytesIO(crystal), errors="replace").read()
+                found = structure_of(crystal)
             check(found)
         # pymatgen's parsers raise whatever they stumble over.
         except Exception as error:
+            where = f"{path.name}{'/' if path.suffix == '.zip' else ', '}{name}"
             problems.append(
                 f"{where}: {' '.join(str(error).split())[:160] or type(error).__name__}"
             )
@@ -79,37 +78,6 @@ def check(structure: Structure) -> None:
     if why := flaw(structure):
         raise ValueError(why)
     structure.remove_oxidation_states()
-
-
-def _from_dict(data: Any) -> Structure:
-    return Structure.from_dict(data)
-
-
-def _raw(path: Path) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Where, what (CIF text or a structure as data), and the other columns."""
-    if path.name.endswith((".csv", ".csv.gz")):
-        csv.field_size_limit(2**30)
-        plain = path.suffix == ".csv"
-        with path.open("rt", newline="") if plain else gzip.open(path, "rt", newline="") as handle:
-            table = csv.DictReader(handle)
-            if "cif" not in (table.fieldnames or ()):
-                raise ValueError(f"{path}: there is no column `cif`")
-            for i, row in enumerate(table):
-                yield f"{path.name}, row {i + 1}", row.pop("cif") or "", row
-    elif path.name.endswith(".json.gz"):
-        with gzip.open(path, "rt") as handle:
-            data = json.load(handle)
-        if isinstance(data, dict):
-            data = [dict(zip(data["columns"], row, strict=True)) for row in data["data"]]
-        for i, row in enumerate(data):
-            yield f"{path.name}, row {i + 1}", row.pop("structure", None), row
-    elif path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(n for n in archive.namelist() if n.endswith(".cif")):
-                with io.TextIOWrapper(archive.open(name), errors="replace") as text:
-                    yield f"{path.name}/{name}", text.read(), {"name": name}
-    else:
-        raise ValueError(f"{path}: not a .csv, .csv.gz, .json.gz or .zip of CIFs")
 
 
 def held_out(rows: list[Row], card: Mapping[str, Any], path: Path) -> list[Row]:
