@@ -102,9 +102,11 @@ def validate(
     """Check a spec; name every mistake, and what would be right."""
     out = begin("validate", json)
     from campaigns.spec import load_spec
+    from campaigns.spec_environment import check_own_generators
     from campaigns.spec_models import Target
 
     read = load_spec(spec)
+    check_own_generators(read, recipes=False)
     units = read.metric_units()
     goals = ", ".join(
         f"to {o.goal} {m} ({units[m]})"

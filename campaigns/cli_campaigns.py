@@ -289,8 +289,10 @@ def _begun(which: str, db: str | None, seed: int | None, out: Output) -> Campaig
             )
         return _named(which, db)
     from campaigns.spec import load_spec
+    from campaigns.spec_environment import check_own_generators
 
     spec = load_spec(which)
+    check_own_generators(spec)  # before there is a campaign of it
     text = Path(which).read_text(encoding="utf-8", errors="replace")
     campaign = Campaign.create_or_open(spec, db, spec_text=text, seed=seed)
     told = campaign.events(last=1)[0]

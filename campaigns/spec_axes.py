@@ -27,6 +27,8 @@ class LatentAxis(Part):
 
     latent: Annotated[Text, Field(min_length=1, examples=["crystals"])]
     """A generator's name (`matloop generators list` shows them), or the path of one."""
+    conditions: dict[str, Any] | None = None
+    """What is asked of each design, as `matloop generators sample --conditions` takes it."""
     embed: tuple[Literal["predicted", "latent", "matgl", "chgnet"], ...] | None = None
     """What the surrogate sees of a decoded design beside the generator's summary of it: properties
     as the predictor matgl has them, its latent vector, the embedding of it by a graph network (that

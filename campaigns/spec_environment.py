@@ -31,6 +31,7 @@ from campaigns.spec_evaluate_environment import check_evaluators, evaluate_with_
 from campaigns.spec_space import Sums, build, loop_axis, undescribed_axis
 
 if TYPE_CHECKING:
+    from campaigns.spec import Spec
     from generators.base import Generator
 
 _RECIPES = (".yaml", ".yml")
@@ -92,6 +93,22 @@ def version_at(path: str) -> str | None:
         return version_of(json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def check_own_generators(spec: Spec, recipes: bool = True) -> None:
+    """Load what only loading tells all of: generators of the user's own, and those with conditions.
+
+    Args:
+        spec: The spec.
+        recipes: Those of recipes too, whose command may run for hours.
+
+    Raises:
+        MatloopError: One cannot be loaded, or knows nothing of what is asked of it.
+    """
+    axes = (axis for axis in spec.space.values() if isinstance(axis, LatentAxis))
+    own = [axis for axis in axes if axis.conditions or is_path(axis.latent)]
+    if any(recipes or not is_recipe(axis.latent) for axis in own):
+        spec.problem()
 
 
 def is_path(text: str) -> bool:
@@ -189,6 +206,8 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
                 yield Complaint(loc, what, did_you_mean(axis.latent, names))
             if "predicted" in (axis.embed or ()):
                 yield from _check_predicted(axis, ("space", axis_name, "embed"))
+            if axis.conditions:
+                yield from _check_conditions(axis, ("space", axis_name, "conditions"))
             if draft.fine_tune is not None and (
                 is_recipe(axis.latent) or axis.latent in baseline_names()
             ):
@@ -244,6 +263,20 @@ def _check_predicted(axis: LatentAxis, loc: tuple[str | int, ...]) -> Iterator[C
     if not set(PREDICTED) <= {str(p).removeprefix("log_") for p in told}:
         what = f"what predictors tell does not go with {quoted(axis.latent)}"
         yield Complaint(loc, f"{what}, which foretells other properties", "leave it out")
+
+
+def _check_conditions(axis: LatentAxis, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
+    """Whether conditions mean something; whether the generator knows of them its loading tells."""
+    from generators.crystals.conditions import ConditionError, Conditions
+
+    if is_recipe(axis.latent) or axis.latent in baseline_names():
+        what = f"the generator {quoted(axis.latent)} takes no conditions"
+        yield Complaint(loc, what, "its recipe says in its own keys what is drawn")
+        return
+    try:
+        Conditions.of_search(axis.conditions or {})
+    except ConditionError as error:
+        yield Complaint(loc, " ".join(str(error).split()), "as in {chemical_system: Li-Fe-O}")
 
 
 def _check_recipe(path: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:

@@ -314,7 +314,29 @@ def _latent(name: str, axis: LatentAxis, metrics: Sequence[str]) -> loop.space.L
         if isinstance(generator, CrystalGenerator):
             told = {f"predicted_{metric}" for metric in metrics} <= set(generator.feature_names)
             wanted += [] if told else ["matgl"]  # of what nothing foretells a summary tells little
-    return LatentAxis(name, generator, tuple(kinds[k](generator) for k in dict.fromkeys(wanted)))
+    embeddings = tuple(kinds[k](generator) for k in dict.fromkeys(wanted))
+    return LatentAxis(name, _conditioned(name, generator, axis), embeddings)
+
+
+def _conditioned(name: str, generator: Generator, axis: LatentAxis) -> Generator:
+    """The generator, held to the conditions of the axis."""
+    from generators.crystals.conditioned import Conditioned
+    from generators.crystals.conditions import ConditionError
+    from generators.crystals.generator import CrystalGenerator
+
+    if not axis.conditions:
+        return generator
+    where = f"space: {name}: conditions"
+    if not isinstance(generator, CrystalGenerator):
+        raise UsageError(
+            f"the generator {axis.latent} takes no conditions",
+            where=where,
+            hint="a recipe says in its own keys what is drawn",
+        )
+    try:
+        return Conditioned(generator, axis.conditions)
+    except ConditionError as error:
+        raise UsageError("the conditions cannot be met", where=where, why=str(error)) from error
 
 
 def loop_axis(name: str, axis: AnyAxis, metrics: Sequence[str] = ()) -> loop.space.Axis:

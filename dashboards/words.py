@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
@@ -103,12 +104,23 @@ def bound(constraint: OutcomeConstraint) -> str:
     return f"{name(constraint.metric)} {sign} {quantity_short(constraint.bound, constraint.unit)}"
 
 
+def _asked(value: Any) -> str:
+    """The value of a condition, as it was written."""
+    if isinstance(value, dict):
+        return listed([f"{name(str(k))} {_asked(v)}" for k, v in value.items()])
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def space(facts: Facts) -> list[str]:
     """What a design is, and what the screen asks of it: a sentence each."""
     axes = []
     for axis_name, axis in facts.spec.space.items():
         if isinstance(axis, LatentAxis):
-            axes.append(f"{name(axis_name)}, from the latent space of the generator {axis.latent}")
+            asked = listed([f"{name(k)} {_asked(v)}" for k, v in (axis.conditions or {}).items()])
+            axes.append(
+                f"{name(axis_name)}, from the latent space of the generator {axis.latent}"
+                + (f" (asked for: {asked})" if asked else "")
+            )
         elif isinstance(axis, RangeAxis):
             low, high = (short(x) for x in axis.range)
             how = ", on a log scale" if axis.log else ""

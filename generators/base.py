@@ -141,6 +141,10 @@ class Generator(ABC):
         """
         return np.ones(len(designs), dtype=bool)
 
+    def refusals(self, designs: Sequence[Any]) -> list[str | None]:
+        """Why each of `n` designs is none that is asked of this generator; None where it is one."""
+        return [None] * len(designs)
+
     def candidates(self, n: int, seed: int = 0) -> Tensor:
         """Draw `n x d` latent vectors for a search that chooses among what they decode to.
 
@@ -194,3 +198,74 @@ class Generator(ABC):
         if conditions:
             raise ValueError(f"{self.name} takes no conditions, got {sorted(conditions)}")
         return self.decode(self.prior(n, seed), seed)
+
+
+class Narrowed(Generator):
+    """A generator of which a part is looked at; who inherits narrows what is drawn or decoded.
+
+    It is the whole one in all else, its name and version too.
+
+    Args:
+        whole: The generator.
+    """
+
+    def __init__(self, whole: Generator) -> None:
+        self.whole = whole
+        self.name, self.version, self.parent = whole.name, whole.version, whole.parent
+        self.dim, self.card = whole.dim, whole.card
+        self.feature_names, self.feature_units = whole.feature_names, whole.feature_units
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    def encode(self, designs: Sequence[Any]) -> Tensor:
+        """The whole one's."""
+        return self.whole.encode(designs)
+
+    def embed(self, designs: Sequence[Any]) -> Tensor:
+        """The whole one's."""
+        return self.whole.embed(designs)
+
+    def decode(self, z: Tensor, seed: int = 0) -> list[Any | None]:
+        """The whole one's."""
+        return self.whole.decode(z, seed)
+
+    def features(self, designs: Sequence[Any]) -> Tensor:
+        """The whole one's."""
+        return self.whole.features(designs)
+
+    def to_json(self, design: Any) -> dict[str, Any]:
+        """The whole one's."""
+        return self.whole.to_json(design)
+
+    def from_json(self, data: dict[str, Any]) -> Any:
+        """The whole one's."""
+        return self.whole.from_json(data)
+
+    def same(self, a: Any, b: Any) -> bool:
+        """The whole one's."""
+        return self.whole.same(a, b)
+
+    def describe(self, design: Any) -> str:
+        """The whole one's."""
+        return self.whole.describe(design)
+
+    def prior(self, n: int, seed: int = 0) -> Tensor:
+        """The whole one's."""
+        return self.whole.prior(n, seed)
+
+    def steady(self, designs: Sequence[Any]) -> np.ndarray:
+        """The whole one's."""
+        return self.whole.steady(designs)
+
+    def refusals(self, designs: Sequence[Any]) -> list[str | None]:
+        """The whole one's."""
+        return self.whole.refusals(designs)
+
+    def move(self, z: np.ndarray, step: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The whole one's."""
+        return self.whole.move(z, step, rng)
+
+    def cross(self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The whole one's."""
+        return self.whole.cross(a, b, rng)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from generators.base import Generator
+from generators.base import Generator, Narrowed
 from loop.problem import Problem
 from loop.search import encodable
 from loop.space import Design, DesignSpace, LatentAxis, LinearConstraint, PoolAxis, RangeAxis
@@ -96,19 +96,15 @@ def _bound(
         words.append(f"{name} {low:.4g} to {high:.4g}")
 
 
-class Inside(Generator):
+class Inside(Narrowed):
     """A generator of which only a box around n x d latent vectors is looked at."""
 
     def __init__(self, whole: Generator, around: np.ndarray) -> None:
-        self._whole, self._around = whole, np.asarray(around, dtype=np.float64)
+        super().__init__(whole)
+        self._around = np.asarray(around, dtype=np.float64)
         low, high = self._around.min(axis=0), self._around.max(axis=0)
         pad = np.maximum(MARGIN * (high - low), LATENT)
         self.low, self.high = low - pad, high + pad
-        self.name, self.version, self.parent = whole.name, whole.version, whole.parent
-        self.dim, self.feature_names, self.card = whole.dim, whole.feature_names, whole.card
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._whole, name)
 
     def prior(self, n: int, seed: int = 0) -> Tensor:
         """Steps away from the vectors, and crosses of them: where the decoder has been."""
@@ -116,29 +112,21 @@ class Inside(Generator):
 
         rng = np.random.default_rng(seed)
         rows = rng.integers(len(self._around), size=(2, n))
-        between = self._whole.cross(self._around[rows[0]], self._around[rows[1]], rng)
+        between = self.whole.cross(self._around[rows[0]], self._around[rows[1]], rng)
         start = np.where(rng.random((n, 1)) < 0.5, between, self._around[rows[0]])
         return torch.as_tensor(self.move(start, rng.uniform(*_MOVES, n), rng))
 
     def move(self, z: np.ndarray, step: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """As the generator moves, and back into the box."""
-        return np.clip(self._whole.move(z, step, rng), self.low, self.high)
+        return np.clip(self.whole.move(z, step, rng), self.low, self.high)
 
     def cross(self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """As the generator crosses, and back into the box."""
-        return np.clip(self._whole.cross(a, b, rng), self.low, self.high)
-
-    def encode(self, designs: Sequence[Any]) -> Tensor:
-        """The generator's."""
-        return self._whole.encode(designs)
-
-    def embed(self, designs: Sequence[Any]) -> Tensor:
-        """The generator's."""
-        return self._whole.embed(designs)
+        return np.clip(self.whole.cross(a, b, rng), self.low, self.high)
 
     def decode(self, z: Tensor, seed: int = 0) -> list[Any | None]:
         """The generator's; None too where the design, encoded again, is outside."""
-        found = self._whole.decode(z, seed)
+        found = self.whole.decode(z, seed)
         there = [i for i, design in enumerate(found) if design is not None]
         codes, kept = encodable(self._codes, [{"": found[i]} for i in there])
         good = ((codes >= self.low) & (codes <= self.high)).all(axis=1)
@@ -148,29 +136,5 @@ class Inside(Generator):
     def _codes(self, designs: Sequence[Design]) -> np.ndarray:
         if not designs:
             return np.empty((0, self.dim))
-        z = self._whole.embed([design[""] for design in designs])
+        z = self.whole.embed([design[""] for design in designs])
         return np.asarray(z.detach().cpu(), dtype=np.float64)
-
-    def steady(self, designs: Sequence[Any]) -> np.ndarray:
-        """As the generator finds."""
-        return self._whole.steady(designs)
-
-    def features(self, designs: Sequence[Any]) -> Tensor:
-        """The generator's."""
-        return self._whole.features(designs)
-
-    def to_json(self, design: Any) -> dict[str, Any]:
-        """The generator's."""
-        return self._whole.to_json(design)
-
-    def from_json(self, data: dict[str, Any]) -> Any:
-        """The generator's."""
-        return self._whole.from_json(data)
-
-    def same(self, a: Any, b: Any) -> bool:
-        """The generator's."""
-        return self._whole.same(a, b)
-
-    def describe(self, design: Any) -> str:
-        """The generator's."""
-        return self._whole.describe(design)

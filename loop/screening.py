@@ -154,6 +154,9 @@ def screen_in(
 ) -> tuple[list[int], Counter[str]]:
     """As `screen`, with what only the space can tell of a design."""
     kept, refused = screen(designs, rules)
+    why = space.refusals([design for i in kept if (design := designs[i]) is not None])
+    refused.update(reason for reason in why if reason is not None)
+    kept = [i for i, reason in zip(kept, why, strict=True) if reason is None]
     if not rules.steady:
         return kept, refused
     told = space.steady([design for i in kept if (design := designs[i]) is not None])

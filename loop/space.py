@@ -353,6 +353,15 @@ class DesignSpace:
                 found &= axis.generator.steady([d[axis.name] for d in designs])
         return found
 
+    def refusals(self, designs: Sequence[Design]) -> list[str | None]:
+        """Why each of n designs is none that its generators are asked for; None where it is one."""
+        why: list[str | None] = [None] * len(designs)
+        for axis in self.axes:
+            if isinstance(axis, LatentAxis):
+                told = axis.generator.refusals([d[axis.name] for d in designs])
+                why = [one or other for one, other in zip(why, told, strict=True)]
+        return why
+
     @cached_property
     def _cuts(self) -> np.ndarray:
         return np.cumsum([a.width for a in self.axes])[:-1]

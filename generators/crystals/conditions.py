@@ -123,6 +123,20 @@ class Conditions:
                 raise ConditionError(f"there are no conditions called {key!r}; {hint}")
         return cls(**{k: _READERS[k](v) for k, v in data.items() if v is not None})
 
+    @classmethod
+    def of_search(cls, data: Mapping[str, Any]) -> Conditions:
+        """As `parse`, conditions on all that a search decodes.
+
+        Charges need balance only where that is said, and which crystals are steady enough is not
+        for the conditions to say: the screen of a search has rules of both.
+
+        Raises:
+            ConditionError: With what is wrong.
+        """
+        if "steady" in data:
+            raise ConditionError("`steady` is a rule of the screen, and no condition of a search")
+        return cls.parse({"balanced": False, "steady": False, **data})
+
     # what follows ------------------------------------------------------------------------------
     @property
     def required(self) -> tuple[str, ...]:

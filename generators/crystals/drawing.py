@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pymatgen.core import Composition, Element, Structure
+from torch import Tensor
 
 from generators.crystals.balance import balanced
 from generators.crystals.choosing import TIGHT
@@ -142,23 +143,18 @@ def _round(
 ) -> list[Structure | None]:
     prior = generator.learnt_prior
     if replace(conditions, balanced=True, steady=True) == Conditions() and partial is None:
-        return generator._decode(
+        return generator.decode(
             prior.draw(n, source)
             if prior is not None
             else torch.randn(n, generator.dim, generator=source, dtype=torch.float64)
         )
     rules = rules_of(generator, n, conditions, partial, source)
-    if prior is None:
-        z = torch.randn(n, generator.dim, generator=source, dtype=torch.float64)
-    else:
-        wanted = wanted_of(generator, n, conditions, rules, partial)
-        aim = _aim(generator, conditions) or None
-        z = prior.draw(n, source, wanted, conditions.guidance, conditions.temperature, aim)
+    z = latents(generator, source, conditions, rules, partial)
     if partial is None:
-        return generator._decode(z, rules)
+        return generator.decode(z, rules=rules)
     # The rest should go with the part, and z may know nothing of it: what was decoded is encoded,
     # part and all, and decoded again.
-    first = generator._decode(z, rules)
+    first = generator.decode(z, rules=rules)
     again, at = [], []
     for i, structure in enumerate(first):
         if structure is not None and _described(generator, structure):
@@ -166,8 +162,24 @@ def _round(
             at.append(i)
     if at:
         z[at] = generator.latent(generator._tokens(again))
-    second = generator._decode(z, rules)
+    second = generator.decode(z, rules=rules)
     return [b if b is not None else a for a, b in zip(first, second, strict=True)]
+
+
+def latents(
+    generator: CrystalGenerator,
+    source: torch.Generator,
+    conditions: Conditions,
+    rules: Rules,
+    partial: Partial | None = None,
+) -> Tensor:
+    """Draw latent vectors `n x d` that lean to conditions, one for each of `n` rules."""
+    n, prior = len(rules), generator.learnt_prior
+    if prior is None:
+        return torch.randn(n, generator.dim, generator=source, dtype=torch.float64)
+    wanted = wanted_of(generator, n, conditions, rules, partial)
+    aim = _aim(generator, conditions) or None
+    return prior.draw(n, source, wanted, conditions.guidance, conditions.temperature, aim)
 
 
 def check(generator: CrystalGenerator, asked: Conditions) -> None:
@@ -270,8 +282,12 @@ def rules_of(
     asked: Conditions,
     partial: Partial | None,
     source: torch.Generator,
+    atoms: Tensor | None = None,
 ) -> Rules:
-    """Masks of `n` draws. Of a composition, each draws how many formula units it has."""
+    """Masks of `n` draws. Of a composition, each draws how many formula units it has.
+
+    Or it has as many of them as are nearest to given numbers of atoms, `n`.
+    """
     group = torch.full((n,), asked.space_group or (partial.group if partial else 0))
     allowed = torch.zeros(n, MAX_Z + 1, dtype=torch.bool)
     allowed[:, _numbers(asked.allowed) if asked.allowed else generator.card["elements"]] = True
@@ -287,7 +303,11 @@ def rules_of(
         prior = generator.learnt_prior
         seen = prior.told["sizes"] if prior is not None else [1] * (limit + 1)
         how_often = torch.tensor([float(seen[u * asked.formula_atoms]) + 1 for u in units])
-        drawn = torch.multinomial(how_often, n, replacement=True, generator=source)
+        if atoms is None:
+            drawn = torch.multinomial(how_often, n, replacement=True, generator=source)
+        else:
+            sizes = torch.tensor(units, dtype=torch.float64) * asked.formula_atoms
+            drawn = (atoms[:, None] - sizes).abs().argmin(dim=1)
         times = torch.tensor(units)[drawn]
         budget = torch.zeros(n, MAX_Z + 1)
         for element, amount in Composition(asked.composition).items():

@@ -271,15 +271,14 @@ class CrystalGenerator(Generator):
         return self.latent(self._tokens(designs))
 
     @torch.no_grad()
-    def decode(self, z: Tensor, seed: int = 0) -> list[Structure | None]:
+    def decode(
+        self, z: Tensor, seed: int = 0, rules: Rules | None = None
+    ) -> list[Structure | None]:
         """Structures of latent vectors `n x d`, in primitive cells; None where none is valid.
 
-        Decoding takes no chance, so the seed changes nothing.
+        Decoding takes no chance, so the seed changes nothing. `rules` are masks on what is decoded.
         """
-        return self._decode(z)
 
-    @torch.no_grad()
-    def _decode(self, z: Tensor, rules: Rules | None = None) -> list[Structure | None]:
         def some(i: int) -> list[Structure | None]:
             part = z[i : i + _BATCH].to(self.device, torch.float32)
             given = None if rules is None else rules[i : i + _BATCH].to(self.device)
@@ -415,7 +414,7 @@ class CrystalGenerator(Generator):
 
     def away(self, z: Tensor) -> Array:
         """How far from latent vectors `n x d` lies what they decode to: `n`; infinity: nothing."""
-        found, at = self._embedded(self._decode(z))
+        found, at = self._embedded(self.decode(z))
         out = np.full(len(z), np.inf)
         out[at] = (found - z[at].double()).norm(dim=1).numpy()
         return out

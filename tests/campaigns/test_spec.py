@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from campaigns.spec_evaluate import POTENTIAL_METRICS, Potential
 from campaigns.templates import SCHEMA_NAME, render_template, template_names, write_template
 from campaigns.yaml_file import read_yaml
 from generators import WEIGHTS
+from generators.crystals.conditioned import Conditioned
 
 DESIGN = """\
 campaign: light-stiff
@@ -268,6 +270,23 @@ def test_of_what_nothing_foretells_it_sees_a_graph_network(load):
     assert axis.embeddings == ()
 
 
+def test_conditions_are_held_by_the_space(load):
+    text = "campaign: a\nspace: {crystal: {latent: perovskites, conditions: {contains: [La, O]}}}\nobjectives: {density: {goal: maximize}}\n"
+    spec = load(text)
+    assert Spec.model_validate_json(spec.model_dump_json()) == spec
+    space = spec.problem().space
+    designs = [d for d in space.decode(space.prior(30, np.random.default_rng(0))) if d]
+    met = [d for d, why in zip(designs, space.refusals(designs), strict=True) if why is None]
+    assert len(met) > len(designs) / 2
+    assert all({"La", "O"} <= set(map(str, d["crystal"].composition)) for d in met)
+    (plain,) = load(changed(text, "{contains: [La, O]}", "{}")).problem().space.axes
+    assert not isinstance(plain.generator, Conditioned)
+    unknown = changed(text, "contains: [La, O]", "properties: {heat: 1}")
+    with pytest.raises(UsageError, match="conditions cannot be met") as error:
+        load(unknown).problem()
+    assert "knows no property 'heat'" in error.value.why
+
+
 def test_paths_are_those_seen_from_the_spec(load, tmp_path, monkeypatch):
     (tmp_path / "mine.safetensors").write_text("")
     (tmp_path / "f.py").write_text("")
@@ -319,6 +338,11 @@ def test_settings_of_the_potential_are_those_it_knows(load):
         ("{latent: crystals}", "{latent: ./none}", "3:21", "no generator at", ""),
         ("{latent: crystals}", "{latent: ./spec.yaml}", "3:21", "is no generator", ".safetensors"),
         ("{latent: crystals}", "{latent: crystals, range: [0, 1]}", "3:38", "latent and range", "two"),
+        ("{latent: crystals}", "{latent: crystals, conditions: {spacegroup: 225}}", "3:43", "no conditions called 'spacegroup'", "chemical_system"),
+        ("{latent: crystals}", "{latent: crystals, conditions: {atoms: 0}}", "3:43", "1 or more, not 0", ""),
+        ("{latent: crystals}", "{latent: crystals, conditions: {steady: true}}", "3:43", "rule of the screen", ""),
+        ("{latent: crystals}", "{latent: crystals, conditions: Li-Fe-O}", "3:43", "Li-Fe-O", ""),
+        ("{latent: crystals}", "{latent: random, conditions: {atoms: 5}}", "3:41", "takes no conditions", "own keys"),
         ("{latent: crystals}", "3", "3:12", "an axis is a mapping", "latent"),
         ("  sintering_temp", "  a: {latent: perovskites}\n  s", "4:3", "takes one crystal", ""),
         ("[900, 1500]", "[1500, 900]", "4:34", "nothing to choose", "[900, 1500]?"),

@@ -13,9 +13,10 @@ import torch
 from pymatgen.core import Composition, Structure
 
 from campaigns.cli import main
-from generators import load_generator
+from generators import Generator, load_generator
 from generators.crystals.balance import balanced
 from generators.crystals.completion import partial_of
+from generators.crystals.conditioned import Conditioned
 from generators.crystals.conditions import ConditionError, Conditions
 from generators.crystals.dataset import Row
 from generators.crystals.familiarity import calibrate
@@ -26,6 +27,7 @@ from generators.crystals.tokens import tokenize
 from generators.crystals.training import Trained
 from generators.crystals.wyckoff import describe
 from tests.generators.crystals import crystals
+from tests.generators.generator_test_case import GeneratorTestCase
 
 SMALL = {
     "components": 8, "rounds": 5, "width": 64, "layers": 2, "steps": 120, "batch": 64,
@@ -366,3 +368,90 @@ def test_the_command_refuses(
 ) -> None:
     assert main(["generators", "sample", "crystals", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+class TestConditioned(GeneratorTestCase):
+    """The oxides of a shipped generator are a latent space as any other."""
+
+    @pytest.fixture
+    def generator(self) -> Generator:
+        shipped = load_generator("crystals")
+        assert isinstance(shipped, CrystalGenerator)
+        return Conditioned(shipped, {"contains": "O", "crystal_system": "cubic"})
+
+    @pytest.fixture
+    def designs(self) -> list[Structure]:
+        return [crystals()[kind] for kind in ("perovskite", "rocksalt", "rutile")]
+
+    @pytest.fixture
+    def foreign(self) -> Structure:
+        lattice = crystals()["rocksalt"].lattice
+        return Structure(lattice, [{"Na": 0.5}], [[0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("asked", "most"),  # of what is decoded: masks hold all, a guided draw and a check the rest
+    [
+        ({"chemical_system": "Li-Fe-O"}, 0.4),
+        ({"contains": "O", "max_atoms": 6}, 0.7),
+        ({"composition": "LiFeO2"}, 1.0),
+        ({"elements": "Ti-O-N", "max_atoms": 8}, 1.0),
+        ({"elements": "Ti-O-N", "space_group": 225}, 0.7),
+    ],
+)
+def test_whatever_a_conditioned_generator_decodes_is_held_to_the_conditions(
+    asked: dict[str, Any], most: float
+) -> None:
+    shipped = load_generator("crystals")
+    assert isinstance(shipped, CrystalGenerator)
+    narrowed = Conditioned(shipped, asked)
+    assert (narrowed.name, narrowed.version) == (shipped.name, shipped.version)
+    rng = np.random.default_rng(0)
+    z = narrowed.prior(40, seed=1)
+    moved = torch.as_tensor(narrowed.move(z.numpy(), np.full(40, 0.4), rng))
+    for vectors in (z, moved):
+        found = [s for s in narrowed.decode(vectors) if s is not None]
+        met = [why is None for why in narrowed.refusals(found)]
+        assert len(found) >= 20
+        assert np.mean(met) >= most
+    plain = [s for s in shipped.decode(z) if s is not None]
+    assert sum(why is None for why in narrowed.refusals(plain)) < len(plain)
+
+
+def test_a_vector_is_the_same_crystal_whatever_it_is_decoded_beside() -> None:
+    shipped = load_generator("crystals")
+    assert isinstance(shipped, CrystalGenerator)
+    narrowed = Conditioned(shipped, {"composition": "TiO2"})
+    z = narrowed.prior(12, seed=2)
+    together = narrowed.decode(z)
+    sizes = {len(s) for s in together if s is not None}
+    assert len(sizes) > 1  # units of the formula, by the vector
+    for i in (0, 5, 11):
+        (alone,) = narrowed.decode(z[[i]], seed=9)
+        one = together[i]
+        assert (alone is None) == (one is None)
+        assert alone is None or one is None or narrowed.same(alone, one)
+
+
+def test_a_wish_shifts_what_is_searched() -> None:
+    shipped = load_generator("crystals")
+    assert isinstance(shipped, CrystalGenerator)
+
+    def gap(wish: float) -> float:
+        narrowed = Conditioned(shipped, {"properties": {"band_gap": wish}, "guidance": 2})
+        found = [s for s in narrowed.decode(narrowed.candidates(60, seed=3)) if s is not None]
+        return float(np.median(shipped.predict(found)["band_gap"]))
+
+    assert gap(4.0) > gap(0.0) + 1.0
+
+
+def test_a_generator_is_not_conditioned_on_what_it_knows_nothing_of() -> None:
+    shipped = load_generator("crystals")
+    assert isinstance(shipped, CrystalGenerator)
+    for asked, words in (
+        ({"properties": {"colour": 1}}, "knows no property 'colour'"),
+        ({"atoms": 400}, "asks for 400"),
+        ({"steady": True}, "a rule of the screen"),
+    ):
+        with pytest.raises(ConditionError, match=words):
+            Conditioned(shipped, asked)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from generators.base import Narrowed
 from loop import ChoiceAxis, DesignSpace, LatentAxis, ScreenRules
 from loop.screening import Seen, check_crystal, check_geometry, screen, screen_in
 
@@ -107,3 +108,18 @@ def test_designs_that_are_not_steady_are_refused(points: Any, monkeypatch: Any) 
     )
     assert screen_in(designs[:1], space, rules) == ([0], {})
     assert screen_in(designs, space, ScreenRules()) == ([0, 2, 3], {"did not decode": 1})
+
+
+def test_designs_that_their_generator_is_not_asked_for_are_refused(points: Any) -> None:
+    class Even(Narrowed):
+        def refusals(self, designs: Sequence[str]) -> list[str | None]:
+            return [None if d == "even" else "odd" for d in designs]
+
+    gas = ChoiceAxis("gas", ("air", "argon"))
+    space = DesignSpace((gas, LatentAxis("word", Even(points))))
+    designs: list[Any] = [{"word": "even"}, None, {"word": "odd"}, {"word": "even"}]
+    told = {"did not decode": 1, "odd": 1}
+    assert screen_in(designs, space, ScreenRules()) == ([0, 3], told)
+    assert screen_in(designs, space, ScreenRules(steady=True)) == ([0, 3], told)
+    near_by = DesignSpace((gas, LatentAxis("word", Narrowed(Even(points)))))
+    assert screen_in(designs, near_by, ScreenRules()) == ([0, 3], told)
