@@ -231,11 +231,13 @@ def tell(
     data: dict[str, Any],
     lines: list[str],
 ) -> None:
-    """Print designs, or write them into a folder."""
-    from campaigns.write_file import write_whole
+    """Print designs, or write them into a folder.
 
+    Raises:
+        UsageError: A file of the name is there, and holds something else.
+    """
     told: list[dict[str, Any]] = []
-    shown = []
+    files: dict[Path, str] = {}
     for i, design in enumerate(designs):
         if design is None:
             continue
@@ -250,11 +252,28 @@ def tell(
                 else (json_format.dumps(as_data, ensure_ascii=False) + "\n", "json")
             )
             file = folder / f"{generator.name}-{seed}-{i}.{ending}"
-            one["file"] = str(write_whole(file, text))
+            one["file"], files[file] = str(file), text
         told.append(one)
-        shown.append(f"{one['name']}  {one.get('file', '')}".rstrip())
+    _write(files)
+    shown = [f"{one['name']}  {one.get('file', '')}".rstrip() for one in told]
     head = {"generator": generator.name, "version": generator.version, "seed": seed}
     out.result({**head, **data, "designs": told}, *shown, *lines)
+
+
+def _write(files: Mapping[Path, str]) -> None:
+    """Write files, none over one that holds something else: such come from another call."""
+    from campaigns.write_file import write_whole
+
+    for file, text in files.items():
+        if file.is_file() and file.read_bytes() != text.encode():
+            raise UsageError(
+                "a file of this name holds another design",
+                where=str(file),
+                unchanged="the folder",
+                hint="give another folder by --out, or another --seed",
+            )
+    for file, text in files.items():
+        write_whole(file, text)
 
 
 def complete(

@@ -133,7 +133,7 @@ def evaluate(
     out.note(f"measuring {name}")
     from generators.crystals.metrics import Constraint, Plan
     from generators.crystals.metrics import evaluate as measure
-    from generators.crystals.metrics.parallel import cores
+    from generators.crystals.parallel import cores
 
     problems: list[str] = []
     plan = Plan(samples=[], only=groups, data_set=data_set, relax=relax, seed=seed)

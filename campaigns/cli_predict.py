@@ -197,24 +197,30 @@ def draw_where(
         UsageError: A bound cannot be read or nothing predicts its property.
     """
     from campaigns.predicted import all_bounds
+    from generators.crystals.identity import identity
     from generators.crystals.predictors import PredictorError
     from loop.predicted import broken
 
     found: list[Any] = []
+    seen: set[bytes] = set()
     refused: Counter[str] = Counter()
     drawn = 0
     try:
         bounds = all_bounds(texts)
         for k in range(MOST_ROUNDS):
-            designs = [design for design in draw(seed + k) if design is not None]
-            drawn += n
-            refused["no valid design"] += n - len(designs)
+            some = draw(seed + k)
+            valid = [design for design in some if design is not None]
+            new = {key: d for d in valid if (key := identity(d)) not in seen}
+            designs, seen = list(new.values()), seen | set(new)
+            drawn += len(some)
+            refused["no valid design"] += len(some) - len(valid)
+            refused["drawn before"] += len(valid) - len(designs)
             for design, why in zip(designs, broken(designs, bounds), strict=True):
                 if why is None:
                     found.append(design)
                 else:
                     refused[why[0]] += 1
-            if len(found) >= n:
+            if len(found) >= n or not designs:  # an external generator has so many, and no more
                 break
     except BoundError as error:
         raise UsageError(error.what, where="--where", hint=error.hint) from error

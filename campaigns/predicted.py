@@ -42,5 +42,19 @@ def predicted_bounds(text: str) -> tuple[PredictedBound, ...]:
 
 
 def all_bounds(texts: Sequence[str]) -> tuple[PredictedBound, ...]:
-    """The bounds of several texts. Raises `BoundError`."""
-    return tuple(bound for text in texts for bound in predicted_bounds(text))
+    """The bounds of several texts.
+
+    Raises:
+        BoundError: As `predicted_bounds`; or no number meets two of them.
+    """
+    bounds = tuple(bound for text in texts for bound in predicted_bounds(text))
+    for low in (b for b in bounds if b.op == ">="):
+        for high in (b for b in bounds if b.op == "<="):
+            same = (low.predictor, low.metric) == (high.predictor, high.metric)
+            if same and low.bound > high.bound:
+                raise BoundError(
+                    f"no {low.metric} is both at least {low.bound:g} and at most {high.bound:g}"
+                    f" {low.unit}",
+                    "loosen one of the two",
+                )
+    return bounds

@@ -10,14 +10,14 @@ import contextlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campaigns.bounds import BoundError
 from campaigns.elements import SYMBOLS
 from campaigns.errors import MatloopError, did_you_mean, quoted
-from campaigns.predicted import predicted_bounds
+from campaigns.predicted import all_bounds, predicted_bounds
 from campaigns.spec_axes import (
     ELEMENTS,
     AnyAxis,
@@ -214,8 +214,8 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
                 what = f"{quoted(axis.latent)} is a generator that does not learn"
                 yield Complaint(("fine_tune",), what, "remove it, or search a trained generator")
     yield from _check_tables(draft)
-    for k, text in enumerate(draft.screen.predicted if draft.screen else ()):
-        yield from _check_prediction(text, ("screen", "predicted", k))
+    if draft.screen is not None:
+        yield from _check_predictions(draft.screen.predicted)
     for k, one in enumerate(draft.earlier):
         if not isinstance(one, str) and not _exists(Path(one.table)):
             what = f"there is no table {quoted(one.table, 200)}"
@@ -227,16 +227,23 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
     yield from check_evaluators(draft)
 
 
-def _check_prediction(text: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:
+def _check_predictions(texts: Sequence[str]) -> Iterator[Complaint]:
+    """Bounds on predictions that nothing predicts, or that no crystal could meet together."""
     from generators.crystals.predictors import PredictorError, check_installed
 
-    try:
-        for bound in predicted_bounds(text):
-            check_installed(bound.predictor)
-    except BoundError as error:
-        yield Complaint(loc, error.what, error.hint)
-    except PredictorError as error:
-        yield Complaint(loc, str(error), error.hint)
+    loc, wrong = ("screen", "predicted"), False
+    for k, text in enumerate(texts):
+        try:
+            for bound in predicted_bounds(text):
+                check_installed(bound.predictor)
+        except (BoundError, PredictorError) as error:
+            wrong = True
+            yield Complaint((*loc, k), str(error), error.hint)
+    if not wrong:
+        try:
+            all_bounds(texts)
+        except BoundError as error:
+            yield Complaint(loc, error.what, error.hint)
 
 
 def _check_weights(path: str, loc: tuple[str | int, ...]) -> Iterator[Complaint]:

@@ -6,11 +6,10 @@ import csv
 import gzip
 import hashlib
 import json
-import multiprocessing
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from generators.crystals.tokens import MAX_ORBITS
-from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal, describe
+from generators.crystals.described import describe_all
+from generators.crystals.identity import identity
+from generators.crystals.wyckoff import UndescribableError, WyckoffCrystal
 
 
 @dataclass(frozen=True)
@@ -166,19 +166,19 @@ def is_held_out(key: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
 
-def _describe_one(job: tuple[Structure, int]) -> WyckoffCrystal | str:
-    structure, max_atoms = job
-    if len(structure) > 4 * max_atoms:
-        return "too many atoms"
-    try:
-        crystal = describe(structure)
-    except UndescribableError as error:
-        return str(error)
-    if crystal.atoms > max_atoms:
-        return "too many atoms"
-    if len(crystal.positions) > MAX_ORBITS:
-        return "too many orbits"
-    return crystal
+def _use(
+    structures: Sequence[Structure], max_atoms: int, workers: int
+) -> list[WyckoffCrystal | str]:
+    """Descriptions of structures, or why one is of no use to a generator."""
+    small = [i for i, s in enumerate(structures) if len(s) <= 4 * max_atoms]
+    found: list[WyckoffCrystal | str] = ["too many atoms"] * len(structures)
+    described = describe_all([structures[i] for i in small], workers)
+    for i, crystal in zip(small, described, strict=True):
+        if isinstance(crystal, UndescribableError):
+            found[i] = str(crystal)
+        elif crystal.atoms <= max_atoms:
+            found[i] = crystal
+    return found
 
 
 def known_numbers(source: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, float]:
@@ -202,7 +202,7 @@ def load_dataset(
     workers: int = 2,
     note: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
-    """All crystals of a recipe, described by symmetry.
+    """All crystals of a recipe, described by symmetry, each once where rows repeat it exactly.
 
     Args:
         recipe: A training recipe, as `generators/recipes/crystals.yaml`.
@@ -224,33 +224,29 @@ def load_dataset(
     sha256 = digest.hexdigest()
     rows: list[Row] = []
     skipped: dict[str, int] = {}
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        for source, path in zip(recipe["sources"], paths, strict=True):
-            table, broken = _readable(path)
-            for line in broken[:_TOLD]:
-                note(f"left out {source['file']}, {line}")
-            if broken:
-                skipped[f"{source['file']}: no crystal"] = len(broken)
-            jobs = [(structure, recipe["max_atoms"]) for structure, _ in table]
-            for number, ((structure, columns), result) in enumerate(
-                zip(table, pool.imap(_describe_one, jobs, chunksize=64), strict=True)
-            ):
-                if isinstance(result, str):
-                    reason = f"{source['file']}: {result}"
-                    skipped[reason] = skipped.get(reason, 0) + 1
-                    continue
-                key = structure.composition.reduced_formula
-                if source.get("split_by") == "row":
-                    key = f"{source['file']}:{number}"
-                rows.append(
-                    Row(
-                        source["file"],
-                        result,
-                        known_numbers(source, columns),
-                        is_held_out(key, recipe["held_out"]),
-                        structure,
-                    )
-                )
+    for source, path in zip(recipe["sources"], paths, strict=True):
+        table, broken = _readable(path)
+        for line in broken[:_TOLD]:
+            note(f"left out {source['file']}, {line}")
+        if broken:
+            skipped[f"{source['file']}: no crystal"] = len(broken)
+        used = _use([structure for structure, _ in table], recipe["max_atoms"], workers)
+        seen: set[tuple[Any, ...]] = set()
+        for number, ((structure, columns), result) in enumerate(zip(table, used, strict=True)):
+            known = known_numbers(source, columns)
+            same = (identity(structure), *sorted(known.items()))
+            if same in seen:
+                result = "there already, number by number"
+            seen.add(same)
+            if isinstance(result, str):
+                reason = f"{source['file']}: {result}"
+                skipped[reason] = skipped.get(reason, 0) + 1
+                continue
+            key = structure.composition.reduced_formula
+            if source.get("split_by") == "row":
+                key = f"{source['file']}:{number}"
+            held_out = is_held_out(key, recipe["held_out"])
+            rows.append(Row(source["file"], result, known, held_out, structure))
     for reason, count in skipped.items():
         note(f"left out {count} of {reason}")
     return Dataset(tuple(rows), skipped, sha256)

@@ -109,12 +109,14 @@ def draw(
                 assert structure is not None
                 try:
                     key = _kind(generator, structure)
-                    why = "drawn already" if key in seen else None
-                    seen.add(key)
+                    if key in seen:
+                        why = "drawn already"
+                    elif closeness(structure, TIGHT) < TIGHT - 1e-3:
+                        why = "with atoms too close"
+                    else:  # another of a kind whose first was too tight may do
+                        seen.add(key)
                 except UndescribableError:
                     why = "without clear symmetry"
-                if why is None and closeness(structure, TIGHT) < TIGHT - 1e-3:
-                    why = "with atoms too close"
             if why is not None:
                 out.misses[why] += 1
             else:

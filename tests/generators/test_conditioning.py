@@ -343,6 +343,14 @@ def test_the_commands(
     assert main(["generators", "complete", str(file), *words]) == 0
     assert "designs meet the conditions" in capsys.readouterr().out
     assert list((tmp_path / "made").glob("*.cif"))
+    # the same call writes the same files; another call none over them
+    words = ["-n", "2", "--system", "Mg-O", "--out", "drawn"]
+    for _ in range(2):
+        assert main(["generators", "sample", str(path), *words]) == 0
+    before = {f.name: f.read_text() for f in (tmp_path / "drawn").iterdir()}
+    assert main(["generators", "sample", str(path), *words, "--atoms", "2"]) == 2
+    assert "holds another design" in capsys.readouterr().err
+    assert {f.name: f.read_text() for f in (tmp_path / "drawn").iterdir()} == before
 
 
 def test_one_crystal_is_completed_and_no_folder_of_them(

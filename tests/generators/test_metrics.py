@@ -43,9 +43,9 @@ from generators.crystals.metrics.fingerprints import (
 )
 from generators.crystals.metrics.novelty import unique_and_novel
 from generators.crystals.metrics.optimisation import climb, descend, head_of
-from generators.crystals.metrics.parallel import cached, spread
 from generators.crystals.metrics.stability import rmsd, stability_figures
 from generators.crystals.metrics.validity import composition_validity, validity_figures
+from generators.crystals.parallel import cached, spread
 from tests.generators.crystals import crystals, other_view
 
 
@@ -217,7 +217,8 @@ def test_rows_that_are_no_crystal_are_told_and_the_rest_goes_on(tmp_path: Path) 
     half = Structure(good.lattice, [{"Mg": 0.5}] * 8, good.frac_coords)
     huge = good.copy()
     huge.make_supercell(4)
-    rows = [{"structure": s.as_dict(), "energy": i} for i, s in enumerate((good, half, huge, good))]
+    read = (good, half, huge, crystals()["perovskite"])
+    rows = [{"structure": s.as_dict(), "energy": i} for i, s in enumerate(read)]
     rows.insert(1, {"structure": {"lattice": "none"}, "energy": 9})
     path = tmp_path / "rows.json.gz"
     path.write_bytes(gzip.compress(json.dumps(rows).encode()))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from campaigns.cli import main
+from campaigns.cli_predict import draw_where
 from campaigns.errors import InputErrors
 from campaigns.spec import load_spec
 from campaigns.templates import write_template
@@ -239,6 +240,20 @@ def test_samples_are_drawn_until_predictors_agree(capsys: pytest.CaptureFixture[
     crystals = [load_generator("crystals").from_json(one["design"]) for one in told["designs"]]
     assert (load_predictor("matgl").predict(crystals)[:, 0] < -0.9).all()
     assert main([*command, "formation_energy <= -1"]) == 2
+    capsys.readouterr()
+    never = [*command, "formation_energy <= -1 eV/atom", "--where", "formation_energy >= 0 eV/atom"]
+    assert main(never) == 2
+    assert (
+        "no formation_energy is both at least 0 and at most -1 eV/atom" in capsys.readouterr().out
+    )
+
+
+def test_what_is_drawn_twice_is_given_once() -> None:
+    shapes = [rocksalt(shift) for shift in (0.0, 0.1, 0.2)]
+    bound = ["formation_energy <= 10 eV/atom"]
+    found, met = draw_where(lambda _: [*shapes, shapes[0], None], 8, 0, bound)
+    assert len(found) == 3
+    assert met == "3 of 8 found in 10 draws; refused: 5 drawn before, 2 no valid design"
 
 
 def test_a_spec_bounds_what_is_predicted(tmp_path: Path) -> None:
@@ -259,6 +274,7 @@ def test_a_spec_bounds_what_is_predicted(tmp_path: Path) -> None:
         ("colour <= 1", "no predictor predicts colour"),
         ("formation_energy <= 0 GPa", "eV/atom"),
         ("formation_energy <= 1", "a unit is missing"),
+        ("synthesizability <= 0.2", "both at least 0.5 and at most 0.2"),
     ):
         with pytest.raises(InputErrors) as caught:
             load_spec(screened(bound))

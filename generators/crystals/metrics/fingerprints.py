@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Composition, Structure
 from pymatgen.core.local_env import CN_OPT_PARAMS, CrystalNN, LocalStructOrderParams
 
-from generators.crystals.metrics.parallel import cached
+from generators.crystals.parallel import cached
 
 OPS = 61
 MAGPIE = 132

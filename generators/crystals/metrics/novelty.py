@@ -9,7 +9,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from generators.crystals.metrics.figures import Figure, share
-from generators.crystals.metrics.parallel import spread
+from generators.crystals.parallel import spread
 
 _Job = tuple[list[Structure], list[Structure]]
 

@@ -12,7 +12,7 @@ from typing import Any
 from pymatgen.core import Structure
 
 from generators.crystals.dataset import cells, is_held_out, structure_of
-from generators.crystals.identity import flaw
+from generators.crystals.identity import flaw, identity
 
 MOST_ATOMS = 250
 
@@ -41,13 +41,15 @@ def read_rows(path: Path, limit: int | None = None) -> tuple[list[Row], list[str
         limit: Rows to read from the start.
 
     Returns:
-        The rows, and a line for each that holds no ordered crystal of up to 250 atoms.
+        The rows, and a line for each that holds no ordered crystal of up to 250 atoms, or one that
+        a row before it holds.
 
     Raises:
         OSError: The file cannot be read.
         ValueError: It is of another kind.
     """
     rows, problems = [], []
+    seen: dict[bytes, str] = {}
     for number, (name, crystal, columns) in enumerate(cells(path)):
         if limit is not None and number >= limit:
             break
@@ -58,6 +60,8 @@ def read_rows(path: Path, limit: int | None = None) -> tuple[list[Row], list[str
                     crystal = io.TextIOWrapper(io.BytesIO(crystal), errors="replace").read()
                 found = structure_of(crystal)
             check(found)
+            if (first := seen.setdefault(identity(found), name)) != name:
+                raise ValueError(f"the same crystal as {first}, number by number: counted once")
         # pymatgen's parsers raise whatever they stumble over.
         except Exception as error:
             where = f"{path.name}{'/' if path.suffix == '.zip' else ', '}{name}"

@@ -11,8 +11,8 @@ from pymatgen.core import Structure
 
 from generators.base import EncodeError, Generator
 from generators.crystals.metrics.figures import Figure, average, share, wilson
-from generators.crystals.metrics.parallel import spread
 from generators.crystals.metrics.validity import composition_validity
+from generators.crystals.parallel import spread
 
 
 def _rms(pair: tuple[Structure, Structure | None]) -> float | None:

@@ -242,6 +242,8 @@ def _optimisation(
             break
         if encodable(generator, rows[int(i)]):
             starts.append(rows[int(i)])
+    if not starts:
+        raise Unmeasured(f"{generator.name} can represent no crystal of the data")
     index = head_of(generator, head)
     assert index is not None
     return success_figures(

@@ -18,7 +18,7 @@ from pymatgen.core import Composition, Structure
 
 from generators.crystals.metrics.figures import Figure, average, share
 from generators.crystals.metrics.novelty import unique_and_novel
-from generators.crystals.metrics.parallel import cached, spread
+from generators.crystals.parallel import cached, spread
 
 STABLE = 0.1  # eV/atom above the hull, as Zeni et al. (2025)
 _WIDEST = 0.5  # what counts as the RMSD of crystals that do not match, in (V/N)^(1/3)
