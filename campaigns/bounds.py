@@ -1,7 +1,8 @@
 """Constraints as a person writes them: on metrics and on parameters.
 
 On a metric: `formation_energy <= -0.3 eV/atom`. On parameters, sums of them too:
-`a + b + c == 1`, `2*a - b <= 3 K`, `Fe + Co >= 0.5`.
+`a + b + c == 1`, `2*a - b <= 3 K`, `Fe + Co >= 0.5`. A column that is no plain name is written
+between backquotes: "candidates.`band gap` <= 3".
 
 Nothing is evaluated: a text is read token by token into coefficients.
 """
@@ -18,8 +19,12 @@ from campaigns.units import UnitError, parse_quantity
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 """How metrics and axes are named."""
 
-DOTTED = rf"{NAME}(?:\.{NAME})?"
-"""How a number is named that is one of several of an axis: `alloy.Fe`."""
+_PART = rf"(?:{NAME}|`[^`<>=\n]+`)"
+DOTTED = rf"{_PART}(?:\.{_PART})?"
+"""How a number is named that is one of several of an axis: `alloy.Fe`.
+
+What is no plain name, such as a column of a table, stands between backquotes, as pandas has it.
+"""
 
 _OPS: dict[str, Literal["<=", ">=", "=="]] = {
     "<=": "<=", ">=": ">=", "<": "<=", ">": ">=", "\u2264": "<=", "\u2265": ">=",
@@ -145,8 +150,8 @@ def _compare(left: str, op: str, right: str, text: str) -> Stated:
     if re.fullmatch(DOTTED, left) and (_is_quantity(right) or not _Sum.fits(right)):
         value, unit = _quantity(right)
         if way != "==":
-            return Bound(left, way, value, unit, strict)
-        return Linear(((left, 1.0),), way, value, unit, text)
+            return Bound(_bare(left), way, value, unit, strict)
+        return Linear(((_bare(left), 1.0),), way, value, unit, text)
     terms: dict[str, float] = {}
     constant, unit = 0.0, None
     for side, sign in ((left, 1.0), (right, -1.0)):
@@ -163,6 +168,11 @@ def _compare(left: str, op: str, right: str, text: str) -> Stated:
     if not kept:
         raise BoundError("a name is missing" if not terms else "it says nothing of any name", _SUM)
     return Linear(kept, way, 0.0 - constant, unit, text, strict)
+
+
+def _bare(name: str) -> str:
+    """A name without its backquotes."""
+    return name.replace("`", "")
 
 
 def _is_quantity(text: str) -> bool:
@@ -259,7 +269,7 @@ class _Sum:
         kind, token = self._next()
         self.at += 1
         if kind == "name":
-            return {token: 1.0}, 0.0
+            return {_bare(token): 1.0}, 0.0
         if kind == "number":
             return {}, float(token)
         if depth > _DEEPEST:

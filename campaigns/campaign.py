@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from campaigns import __version__, fidelities, preferences, records, tuning
 from campaigns.errors import MatloopError, UsageError
 from campaigns.ingestion import Summary, already_in, content_key, take_in
+from campaigns.stopping import open_question, spent, times_granted
 from campaigns.store import Store
 from campaigns.store.models import (
     FAILED,
@@ -260,11 +261,9 @@ class Campaign:
             left = self._left()
             assert left.trials is not None
             if left.trials < 1 or not fidelities.pays(self.spec, left):
-                what, key = f"{self.spec.budget.trials} trials", "trials"
-                if left.trials >= 1:
-                    what, key = f"a cost of {self.spec.cost_budget:g}", "cost"
+                key = "trials" if left.trials < 1 else "cost"
                 raise UsageError(
-                    f"the budget of {what} is spent",
+                    spent(left, self.granted()),
                     where=self.name,
                     unchanged="the campaign",
                     hint=f"raise budget.{key} in the spec and `matloop run` it",
@@ -752,10 +751,10 @@ class Campaign:
             "campaign": self.name,
             "database": self.store.where,
             "created": self._row.created.isoformat(),
-            "budget": self.spec.budget.trials if budget is None else budget,
+            "budget": self.granted(budget),
             "counts": by_status,
             "counted": sum(map(fidelities.budgeted, trials)),
-            "cost": fidelities.cost_status(self.spec, trials),
+            "cost": fidelities.cost_status(self.spec, trials, self._times()),
             "best": best,
             "hypervolume": float(hypervolume(self.goals, means)) if several else None,
             "front": [trials[row].index for row in pareto_mask(self.goals, means).nonzero()[0]],
@@ -833,8 +832,6 @@ class Campaign:
         return fidelities.outcomes_that_count(self.spec, trials, metrics)
 
     def _question(self) -> dict[str, Any] | None:
-        from campaigns.stopping import open_question
-
         with self.store.read() as session:
             return open_question(session, self._row.id)
 
@@ -848,8 +845,22 @@ class Campaign:
 
     def _left(self, budget: int | None = None) -> Left:
         """What is left of the budget; of trials, of this one in place of the spec's."""
-        trials = self.spec.budget.trials if budget is None else budget
-        return fidelities.left(self.spec, self._trials(), trials)
+        return fidelities.left(self.spec, self._trials(), self.granted(budget), self._times())
+
+    def granted(self, budget: int | None = None) -> int:
+        """Trials in all that the budget grants, with what a person granted beyond it.
+
+        Args:
+            budget: In place of both.
+        """
+        return self._times() * self.spec.budget.trials if budget is None else budget
+
+    def _times(self) -> int:
+        """How many times the budget was granted; more than once only where it asks."""
+        if self.spec.budget.then == "end":
+            return 1
+        with self.store.read() as session:
+            return times_granted(session, self._row.id)
 
     def _counted(self) -> int:
         return sum(map(fidelities.budgeted, self._trials()))

@@ -44,7 +44,10 @@ def run(
     ] = None,
     go_on: Annotated[
         bool,
-        typer.Option("--go-on", help="Go on in spite of the stop rule that ended or paused it."),
+        typer.Option(
+            "--go-on",
+            help="Go on in spite of what ended or paused it: a stop rule, or a budget that asks.",
+        ),
     ] = False,
     db: Db = None,
     json: Json = False,
@@ -61,7 +64,6 @@ def run(
     from campaigns.cli_tables import campaign_parts, counted
 
     with _begun(spec, db, seed, out) as campaign:
-        budget = budget or campaign.spec.budget.trials
         while True:
             with watching(campaign, out, budget) as listen:
                 ended = campaign.run(budget, on_event=listen, go_on=go_on)

@@ -22,13 +22,13 @@ _LINES_BESIDE_THE_TABLE = 9
 
 
 @contextmanager
-def watching(campaign: Campaign, out: Output, budget: int) -> Iterator[EventListener]:
+def watching(campaign: Campaign, out: Output, budget: int | None) -> Iterator[EventListener]:
     """Show a run while it goes on.
 
     Args:
         campaign: What runs.
         out: The command's voice.
-        budget: Trials in all.
+        budget: Trials in all; None: as the campaign's budget grants.
 
     Yields:
         The listener for `Campaign.run`.
@@ -69,11 +69,11 @@ class Progress:
 
     Args:
         campaign: What runs; asked for its state when a trial ends.
-        budget: Trials in all.
+        budget: Trials in all; None: as the campaign's budget grants.
     """
 
-    def __init__(self, campaign: Campaign, budget: int) -> None:
-        self._campaign, self._budget = campaign, budget
+    def __init__(self, campaign: Campaign, budget: int | None) -> None:
+        self._campaign, self._budget = campaign, campaign.granted(budget)
         self._units = campaign.spec.metric_units()
         self._began = time.monotonic()
         self._doing = "starting"
@@ -96,6 +96,7 @@ class Progress:
             status = self._campaign.status(self._budget)
             now = best(status, self._campaign.spec)
             if event["kind"] == "run_started":
+                self._budget = event["payload"]["budget"]
                 if 0 < status["counted"] < self._budget:
                     lines.append(f"goes on with {counted(status)}")
             elif now and now != self._best:

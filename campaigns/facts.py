@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from campaigns import records
 from campaigns.fidelities import counting
+from campaigns.stopping import times_told
 from campaigns.store.models import FAILED, CampaignRow
 from loop.front import counts, feasible, pareto_mask, utilities
 
@@ -98,6 +99,12 @@ class Facts:
     def units(self) -> dict[str, str]:
         """The unit of every metric."""
         return self.spec.metric_units()
+
+    @property
+    def granted(self) -> int:
+        """Trials in all that the budget grants, with what a person granted beyond it."""
+        times = times_told((event["kind"], event["payload"]) for event in self.events)
+        return times * self.spec.budget.trials
 
     @property
     def several(self) -> bool:

@@ -66,13 +66,13 @@ def spent(spec: Spec, trials: Sequence[Trial]) -> float | None:
     return sum(f.cost for f in found if f is not None)
 
 
-def left(spec: Spec, trials: Sequence[Trial], budget: int) -> Left:
-    """What a budget of trials, and that of costs, leaves."""
+def left(spec: Spec, trials: Sequence[Trial], budget: int, times: int = 1) -> Left:
+    """What a budget of trials, and that of costs, which was granted so many times, leaves."""
     from loop.fidelities import Left
 
     cost = None
     if spec.cost_budget is not None:
-        cost = spec.cost_budget - (spent(spec, trials) or 0.0)
+        cost = times * spec.cost_budget - (spent(spec, trials) or 0.0)
     return Left(budget - sum(map(budgeted, trials)), cost)
 
 
@@ -84,9 +84,10 @@ def pays(spec: Spec, rest: Left) -> bool:
     return found.target.cost <= rest.cost * (1.0 + 1e-9)
 
 
-def cost_status(spec: Spec, trials: Sequence[Trial]) -> dict[str, Any] | None:
+def cost_status(spec: Spec, trials: Sequence[Trial], times: int = 1) -> dict[str, Any] | None:
     """Spent, budget (None = not limited) and unit; None where nothing is said of costs."""
     cost = spent(spec, trials)
     if cost is None:
         return None
-    return {"spent": cost, "budget": spec.cost_budget, "unit": spec.cost_unit}
+    budget = None if spec.cost_budget is None else times * spec.cost_budget
+    return {"spent": cost, "budget": budget, "unit": spec.cost_unit}

@@ -32,7 +32,7 @@ def summary_html(campaign: Campaign) -> str:
         f"{o.metric} {_ARROWS.get(o.goal, '→|')} ({o.unit})" for o in facts.problem.objectives
     )
     head = f"<p><b>{escape(campaign.name)}</b>: {escape(goals)}<br/>{escape(told)}"
-    head += f" of a budget of {facts.spec.budget.trials}{_spark(facts)}</p>"
+    head += f" of a budget of {facts.granted}{_spark(facts)}</p>"
     return f"<div>{head}{_front(facts)}</div>"
 
 

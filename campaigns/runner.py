@@ -119,7 +119,7 @@ class Runner:
     ):
         self._campaign = campaign
         self._spec = campaign.spec
-        self._budget = self._spec.budget.trials if budget is None else budget
+        self._given = budget
         self._left_to_propose = max_new
         self._batch = self._spec.budget.batch
         self._deadline = self._time_is_up_at()
@@ -150,8 +150,8 @@ class Runner:
             return self._ended(*self._hand_to_lab())
         with _Signals() as signals, self._pool(evaluate) as pool:
             try:
-                self._recover(pool)
                 self._answer()
+                self._recover(pool)
                 self._judge()
                 self._loop(pool, signals)
             except KeyboardInterrupt as error:
@@ -165,6 +165,10 @@ class Runner:
             return self._ended(*self._reason())
 
     # One run, from its beginning to its end
+
+    @property
+    def _budget(self) -> int:
+        return self._campaign.granted(self._given)
 
     def _pool(self, evaluate: Workers | Each) -> LocalPool:
         from loop.evaluators import EvaluatorError
@@ -261,7 +265,7 @@ class Runner:
 
     def _propose(self, most: int, computing: Callable[[], Any] | None = None) -> int:
         """Propose what budget and caller leave of so many trials; how many there are now."""
-        left = self._campaign._left(self._budget)
+        left = self._campaign._left(self._given)
         assert left.trials is not None
         n = min(most, left.trials) if fidelities.pays(self._spec, left) else 0
         if self._left_to_propose is not None:
@@ -388,7 +392,7 @@ class Runner:
                 unchanged="the trials before; these are failed trials now",
                 hint="find the cause and repair it, then run the same command again: it goes on",
             )
-        self._verdicts = stopping.standing(self._campaign)
+        self._verdicts = stopping.standing(self._campaign, self._given)
 
     def _answer(self) -> None:
         """Take the answer of a person who goes on in spite of a verdict."""
@@ -412,18 +416,17 @@ class Runner:
             return "time", f"the time of one run is over ({self._spec.budget.time})"
         if at_lab := len(self._waiting()[1]):
             return "lab", self._lab_waits(at_lab)
-        if self._campaign._counted() >= self._budget:
-            return "budget", f"the budget of {self._budget} trials is spent"
-        left = self._campaign._left(self._budget)
-        if not fidelities.pays(self._spec, left):
-            told = f"of the cost budget of {self._spec.cost_budget:g}, {left.cost:g} is left: it"
-            return "budget", f"{told} does not pay for another evaluation of what is sought"
+        left = self._campaign._left(self._given)
+        assert left.trials is not None
+        if left.trials < 1 or not fidelities.pays(self._spec, left):
+            return "budget", stopping.spent(left, self._budget)
         return "max_new", "as many new trials were made as this call was to make"
 
     def _asks(self) -> bool:
         """Whether to ask if the campaign is to go on, and it could."""
-        waits = self._campaign._counted() < self._budget or bool(self._trials("candidate"))
-        return self._spec.stop.then == "ask" and waits
+        could = self._campaign._counted() < self._budget or bool(self._trials("candidate"))
+        could |= any(verdict.rule == stopping.BUDGET for verdict in self._verdicts)
+        return could and stopping.asks(self._spec, self._verdicts)
 
     def _ended(self, reason: str, message: str) -> tuple[str, str]:
         verdicts = stopping.tell(self._verdicts) if self._verdicts else {}

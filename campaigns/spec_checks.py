@@ -344,7 +344,7 @@ def check_question(draft: Draft) -> Iterator[Complaint]:
         return
     if stop.stalled_after is None and stop.no_gain is None and not stop.target_met:
         what = "no stop rule is there that could ask"
-        hint = "add stalled_after, target_met or no_gain; a budget that is spent does not ask"
+        hint = "add stalled_after, target_met or no_gain; of a budget, write budget: {then: ask}"
         yield Complaint(("stop", "then"), what, hint, key=True)
 
 

@@ -327,6 +327,8 @@ class Budget(Part):
     cost: Cost | None = None
     """What all evaluations together may cost, in the unit of the fidelities' costs. Without
     `trials`, only this counts."""
+    then: Literal["end", "ask"] = "end"
+    """What to do when it is spent: end, or pause and ask whether to spend as much again."""
 
     @model_validator(mode="before")
     @classmethod

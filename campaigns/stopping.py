@@ -7,14 +7,14 @@ rules) and went on all the same (``run_resumed``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from campaigns import records
+from campaigns import fidelities, records
 from campaigns.fidelities import counting
 from campaigns.store.models import FAILED, Event, Trial
 from campaigns.store.store import record
@@ -22,19 +22,86 @@ from campaigns.store.store import record
 if TYPE_CHECKING:
     from campaigns.campaign import Campaign
     from campaigns.spec import Spec
+    from loop.fidelities import Left
     from loop.stopping import Recorded, Verdict
 
+BUDGET = "budget"
+"""The rule of a budget that asks, beside those of `loop.stopping`."""
 
-def standing(campaign: Campaign) -> list[Verdict]:
-    """The verdicts that stand on what is in the store; none while the campaign should go on."""
-    rules = campaign.spec.stop_rules()
-    if rules is None:
-        return []
+
+def standing(campaign: Campaign, budget: int | None = None) -> list[Verdict]:
+    """The verdicts that stand on what is in the store; none while the campaign should go on.
+
+    Args:
+        campaign: Which.
+        budget: Of trials, in place of what is granted.
+    """
     from loop.stopping import judge
 
-    with campaign.store.read() as session:
-        recorded = _recorded(session, campaign._row.id, campaign.spec, campaign.goals.metrics)
-    return judge(campaign.goals, rules, recorded)
+    rules, found = campaign.spec.stop_rules(), []
+    if rules is not None:
+        with campaign.store.read() as session:
+            recorded = _recorded(session, campaign._row.id, campaign.spec, campaign.goals.metrics)
+        found = judge(campaign.goals, rules, recorded)
+    if campaign.spec.budget.then == "ask" and (spent := _budget_spent(campaign, budget)):
+        found.append(spent)
+    return found
+
+
+def _budget_spent(campaign: Campaign, budget: int | None) -> Verdict | None:
+    """Whether all that the budget paid for was tried, and it pays for no more."""
+    from loop.stopping import Verdict
+
+    left, spec = campaign._left(budget), campaign.spec
+    assert left.trials is not None
+    if left.trials >= 1 and fidelities.pays(spec, left):
+        return None
+    if any(trial.status in ("candidate", "running") for trial in campaign._trials()):
+        return None
+    return Verdict(BUDGET, spent(left, campaign.granted(budget)), {"trials": left.trials})
+
+
+def spent(left: Left, granted: int) -> str:
+    """That a budget is spent, in words: of trials, so many of which were granted, or of costs."""
+    if left.trials is not None and left.trials < 1:
+        return f"the budget of {granted} trials is spent"
+    return (
+        f"the cost budget is spent: the {left.cost:g} that is left does not pay for another"
+        " evaluation of what is sought"
+    )
+
+
+def asks(spec: Spec, verdicts: Sequence[Verdict]) -> bool:
+    """Whether what was found pauses the campaign and asks, and does not end it."""
+    then = {v.rule: spec.budget.then if v.rule == BUDGET else spec.stop.then for v in verdicts}
+    return all(what == "ask" for what in then.values())
+
+
+def times_granted(session: Session, campaign_id: int) -> int:
+    """How many times a campaign's budget counts; see `times_told`."""
+    events = session.scalars(
+        select(Event)
+        .where(Event.campaign_id == campaign_id, Event.kind.in_(("run_resumed", "spec_changed")))
+        .order_by(Event.id)
+    )
+    return times_told((event.kind, event.payload) for event in events)
+
+
+def times_told(events: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
+    """How many times a budget counts: once more for each time that a person went on beyond it.
+
+    From the last change of the spec's budget on, for that is an answer too.
+
+    Args:
+        events: Kinds and payloads, in order.
+    """
+    times = 1
+    for kind, told in events:
+        if kind == "run_resumed":
+            times += BUDGET in told["rules"]
+        elif kind == "spec_changed" and "budget" in told["changed"]:
+            times = 1
+    return times
 
 
 def tell(verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -47,10 +114,17 @@ def ask(session: Session, campaign: Campaign, verdicts: Sequence[Verdict]) -> No
     """Write the question whether to go on, inside the caller's transaction."""
     record(
         session, campaign._row.id, "run_paused", **tell(verdicts),
-        question=f"{sentence(verdicts)}: go on all the same?",
+        question=f"{sentence(verdicts)}: {_what_next(campaign, verdicts)}?",
         answer=f"`matloop run {campaign.name} --go-on` goes on; without an answer it stays as it "
         "is",
     )  # fmt: skip
+
+
+def _what_next(campaign: Campaign, verdicts: Sequence[Verdict]) -> str:
+    if all(verdict.rule != BUDGET for verdict in verdicts):
+        return "go on all the same"
+    budget = campaign.spec.budget
+    return f"go on with {budget.trials if budget.cost is None else budget.cost} more"
 
 
 def sentence(verdicts: Sequence[Verdict]) -> str:

@@ -53,7 +53,7 @@ def _counts(facts: Facts) -> str:
         text += f", {waiting} not answered yet"
     if by["abandoned"]:
         text += f", {by['abandoned']} abandoned"
-    return f"{text}, of a budget of {facts.spec.budget.trials}."
+    return f"{text}, of a budget of {facts.granted}."
 
 
 def _feasibility(facts: Facts, completed: list[int]) -> str:

@@ -12,6 +12,7 @@ from campaigns.handout import flat_design
 from campaigns.service.core import Known
 from campaigns.spec_axes import ChoiceAxis, CompositionAxis, LatentAxis, PoolAxis
 from campaigns.spec_changes import completed
+from campaigns.stopping import times_granted
 from campaigns.store.models import STATUSES, CampaignRow, Event, Observation, Trial, Worker
 
 BRIEF = ("name", "method", "acquisition", "feasibility", "seed")
@@ -131,7 +132,7 @@ def campaigns(session: Session, only: str | None) -> list[dict[str, Any]]:
             {
                 "name": row.name,
                 "counts": by,
-                "budget": (row.spec.get("budget") or {}).get("trials"),
+                "budget": _granted(session, row),
                 "state": state(row, by),
                 "created": row.created.isoformat(),
                 "last_event": None
@@ -140,6 +141,11 @@ def campaigns(session: Session, only: str | None) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _granted(session: Session, row: CampaignRow) -> int | None:
+    trials = (row.spec.get("budget") or {}).get("trials")
+    return None if trials is None else times_granted(session, row.id) * trials
 
 
 def state(row: CampaignRow, counts: dict[str, int], held: int = 0) -> str:

@@ -166,7 +166,7 @@ class Engine:
 
     def _judged(self, campaign: Campaign, row: CampaignRow, verdicts: Any) -> str:
         """Write what the stop rules say, where that is news; the campaign's state."""
-        asks = campaign.spec.stop.then == "ask"
+        asks = stopping.asks(campaign.spec, verdicts)
         state = ("paused" if asks else "ended") if verdicts else "open"
         if state == row.state:
             return state

@@ -25,6 +25,9 @@ def terms(text):
         ("3 GPa > x", Bound("x", "<=", 3.0, "GPa", strict=True)),
         ("alloy.Fe ≥ 0.2", Bound("alloy.Fe", ">=", 0.2, None)),
         ("x >= -1e-3", Bound("x", ">=", -1e-3, None)),
+        ("pool.`band gap` <= 3 eV", Bound("pool.band gap", "<=", 3.0, "eV")),
+        ("3 eV >= `band gap (eV)`", Bound("band gap (eV)", "<=", 3.0, "eV")),
+        ("`sepal.length`>=2", Bound("sepal.length", ">=", 2.0, None)),
     ],
 )
 def test_bounds_on_one_name(text, bound):
@@ -45,6 +48,7 @@ def test_bounds_on_one_name(text, bound):
         ("a*3 + m.Fe*2*2 <= 1", ({"a": 3, "m.Fe": 4}, "<=", 1, None)),
         ("a + a - b <= 1", ({"a": 2, "b": -1}, "<=", 1, None)),
         ("t == 1200 K", ({"t": 1}, "==", 1200, "K")),
+        ("2*`a b` - p.`c-d` <= 3", ({"a b": 2, "p.c-d": -1}, "<=", 3, None)),
     ],
 )
 def test_sums(text, expected):

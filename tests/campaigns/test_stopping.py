@@ -11,6 +11,8 @@ from sqlalchemy import select
 
 from campaigns import Campaign
 from campaigns.cli import main
+from campaigns.errors import UsageError
+from campaigns.facts import read_facts
 from campaigns.results_file import Reading
 from campaigns.runner import Interrupted
 from campaigns.store.models import Trial
@@ -166,6 +168,54 @@ def test_it_does_not_ask_what_the_budget_has_answered(toy):
     campaign = Campaign.create(spec, toy.db)
     assert campaign.run()["reason"] == "target_met"
     assert "run_paused" not in kinds(campaign)
+
+
+def asking(toy, more="", **settings):
+    """A spec whose budget asks."""
+    path = toy.write(**settings)
+    path.write_text(path.read_text().replace("budget: {", "budget: {then: ask, " + more))
+    return path
+
+
+def test_a_budget_that_is_spent_asks_for_as_much_again(toy):
+    campaign = Campaign.create(asking(toy, trials=3, batch=2), toy.db)
+    for counted in (3, 6, 9):
+        result = campaign.run(go_on=counted > 3)
+        assert (result["reason"], result["counted"], result["budget"]) == (
+            "paused", counted, counted,
+        )  # fmt: skip
+        assert result["question"]["question"] == (
+            f"the budget of {counted} trials is spent: go on with 3 more?"
+        )
+        assert campaign.run()["reason"] == "paused"  # without an answer it stays as it is
+    assert read_facts(campaign).granted == 9
+    with pytest.raises(UsageError, match="the budget of 9 trials is spent"):
+        campaign.propose(1)
+    # another budget in the spec is an answer too, and counts once
+    again = Campaign.create_or_open(asking(toy, trials=10, batch=2), toy.db)
+    assert again.status()["budget"] == 10
+    assert again.run()["question"]["question"].startswith("the budget of 10 trials is spent")
+    assert again.run(budget=11)["counted"] == 11
+    ended = Campaign.create_or_open(toy.write(trials=11, batch=2), toy.db).run()
+    assert (ended["reason"], ended["question"]) == ("budget", None)
+
+
+def test_a_budget_does_not_ask_while_trials_wait(toy):
+    campaign = Campaign.create(asking(toy, lab=True, trials=2, batch=2), toy.db)
+    assert campaign.run()["reason"] == "lab"
+    answer(campaign, 0, 50.0)
+    assert campaign.run()["reason"] == "lab"
+    answer(campaign, 1, 50.0)
+    assert campaign.run()["reason"] == "paused"
+    assert campaign.run(go_on=True)["reason"] == "lab"
+    assert campaign.status()["counts"]["candidate"] == 2
+
+
+def test_a_rule_that_ends_it_ends_it_though_the_budget_asks(toy):
+    spec = asking(toy, trials=1, batch=1, stop=ALWAYS)
+    campaign = Campaign.create(spec, toy.db)
+    result = campaign.run()
+    assert (result["reason"], result["question"]) == ("target_met", None)
 
 
 # On the command line

@@ -15,6 +15,7 @@ from campaigns.service.settings import ServiceSettings
 from campaigns.store.models import CampaignRow, Event, Trial
 from campaigns.store.store import record
 
+BUDGET = "{trials: 40, batch: 4}"
 SPEC = """
 campaign: {name}
 space:
@@ -26,7 +27,7 @@ objectives:
   cost: {{goal: minimize, unit: dimensionless}}
 constraints: [x + y <= 1.5]
 evaluate: {{with: lab}}
-budget: {{trials: 40, batch: 4}}
+budget: {budget}
 {more}
 """
 
@@ -104,7 +105,7 @@ class Door:
 
 
 def begin(door: Door, name: str = "toy", more: str = "") -> None:
-    text = SPEC.format(name=name, more=more)
+    text = SPEC.format(name=name, more=more, budget=BUDGET)
     answer = door.post("/v1/campaigns", {"spec": text})
     assert answer.status_code == 201, answer.text
 
@@ -116,10 +117,15 @@ def make_door(tmp_path) -> Iterator[Callable[..., Door]]:
 
     open_: list[TestClient] = []
 
-    def make(url: str | None = None, more: str = "", **settings: Any) -> Door:
+    def make(
+        url: str | None = None,
+        more: str = "",
+        budget: str = BUDGET,
+        **settings: Any,
+    ) -> Door:
         url = url or f"sqlite:///{tmp_path / 'matloop.db'}"
         spec = tmp_path / "toy.yaml"
-        spec.write_text(SPEC.format(name="toy", more=more))
+        spec.write_text(SPEC.format(name="toy", more=more, budget=budget))
         Campaign.create(spec, url).close()
         app = create_app(url, settings=ServiceSettings(**settings))
         client = TestClient(app, raise_server_exceptions=False)

@@ -43,3 +43,22 @@ def test_it_proposes_ahead_does_jobs_and_heeds_the_stop_rules(make_door):
     settle(engine)
     assert door.get("").json()["counts"] == before
     assert door.get("").json()["engine"]["says"] == "stopped"
+
+
+def test_a_budget_that_asks_is_granted_again(make_door):
+    door = make_door(budget="{trials: 2, batch: 2, then: ask}")
+    engine = Engine(door.service.store)
+    for round_ in (1, 2):
+        settle(engine)
+        for _ in range(2):
+            (lease,) = door.lease()
+            assert door.report(lease).status_code == 200
+        settle(engine)
+        told = door.get("").json()
+        assert (told["state"], told["budget"]) == ("paused", 2 * round_)
+        assert told["question"]["question"].endswith("go on with 2 more?")
+        (listed,) = door.get("/v1/campaigns").json()["campaigns"]
+        assert listed["budget"] == 2 * round_
+        assert door.post("/answer", {"go_on": True}).json()["state"] == "open"
+    settle(engine)
+    assert door.get("").json()["counts"] == {**told["counts"], "candidate": 2}
