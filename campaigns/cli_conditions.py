@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PANEL = "What is asked of each"
 _NOTHING = "nothing was drawn or written"
+_ROOM = 4  # atoms of a crystal of which a part is kept, over those of one that is made
 _EXAMPLE = """as in '{"chemical_system": "Li-Fe-O"}'"""
 
 Conditions = Annotated[
@@ -238,11 +239,14 @@ def tell(
     """
     told: list[dict[str, Any]] = []
     files: dict[Path, str] = {}
+    known = _familiarity(generator, designs)
     for i, design in enumerate(designs):
         if design is None:
             continue
         as_data = generator.to_json(design)
         one: dict[str, Any] = {"name": generator.describe(design)}
+        if i in known:
+            one["familiarity"] = round(known[i], 3)
         if folder is None:
             one["design"] = as_data
         else:
@@ -255,9 +259,27 @@ def tell(
             one["file"], files[file] = str(file), text
         told.append(one)
     _write(files)
-    shown = [f"{one['name']}  {one.get('file', '')}".rstrip() for one in told]
+    shown = [_line(one) for one in told]
     head = {"generator": generator.name, "version": generator.version, "seed": seed}
     out.result({**head, **data, "designs": told}, *shown, *lines)
+
+
+def _line(told: Mapping[str, Any]) -> str:
+    familiar = f"familiarity {told['familiarity']:.2f}" if "familiarity" in told else ""
+    return "  ".join(text for text in (told["name"], familiar, told.get("file", "")) if text)
+
+
+def _familiarity(generator: Generator, designs: Sequence[Any]) -> dict[int, float]:
+    """By position, how well a trained generator knows designs; without those that it cannot tell.
+
+    See `CrystalGenerator.familiarity`.
+    """
+    from generators.crystals.generator import CrystalGenerator
+
+    if not isinstance(generator, CrystalGenerator) or generator.learnt_prior is None:
+        return {}
+    z, at = generator.embedded(designs)
+    return dict(zip(at, map(float, generator.familiarity(z)), strict=True))
 
 
 def _write(files: Mapping[Path, str]) -> None:
@@ -357,7 +379,7 @@ def complete(
         raise UsageError("there is more than one crystal", where=str(file), unchanged=_NOTHING,
                          hint="give the file of the one that is to be completed")  # fmt: skip
     with explained_conditions():
-        partial = partial_of(row.structure, fix or (), keep_sites)
+        partial = partial_of(row.structure, fix or (), keep_sites, _ROOM * drawer.max_atoms)
         drawn = drawer.complete(partial, n, seed, asked)
     data = {"asked": n, "draws": drawn.draws, "misses": dict(drawn.misses)}
     tell(out, drawer, list(drawn.designs), folder, seed, data, [drawn.told])

@@ -13,7 +13,10 @@ from generators.crystals.wyckoff import describe
 
 
 def partial_of(
-    structure: Structure, fix: Collection[str] = (), keep_sites: bool = False
+    structure: Structure,
+    fix: Collection[str] = (),
+    keep_sites: bool = False,
+    max_atoms: int | None = None,
 ) -> Partial:
     """The part of a crystal that stays.
 
@@ -22,12 +25,13 @@ def partial_of(
         fix: Elements whose orbits stay as they are. None: all of them, and others are added.
         keep_sites: The other orbits stay where they are, and only their elements (and free
             coordinates) are chosen anew; else they are taken out, and any may be added.
+        max_atoms: Of the primitive cell of the crystal as it is given.
 
     Raises:
         ConditionError: An element to fix is not there, or nothing would be left to do.
-        UndescribableError: The structure is disordered, or has no clear symmetry.
+        UndescribableError: The structure is disordered, too large, or has no clear symmetry.
     """
-    crystal = describe(structure)
+    crystal = describe(structure, max_atoms=max_atoms)
     symbols = [str(Element.from_Z(z)) for z in crystal.elements]
     if absent := sorted(set(fix) - set(symbols)):
         raise ConditionError(

@@ -223,15 +223,11 @@ class CrystalGenerator(Generator):
         if key in self._described:
             self._described.move_to_end(key)
             return self._described[key]
-        crystal = describe(structure)
+        crystal = describe(structure, max_atoms=self.max_atoms)
         unknown = sorted(set(crystal.elements) - set(self.card["elements"]))
         if unknown:
             raise UndescribableError(
                 f"elements {unknown} (atomic numbers) are unknown to {self.name}"
-            )
-        if crystal.atoms > self.max_atoms:
-            raise UndescribableError(
-                f"its primitive cell has {crystal.atoms} atoms; {self.name} takes {self.max_atoms}"
             )
         if len(crystal.positions) > MAX_ORBITS:
             raise UndescribableError(f"it has {len(crystal.positions)} orbits, over {MAX_ORBITS}")
@@ -407,20 +403,20 @@ class CrystalGenerator(Generator):
 
     def returns(self, designs: Sequence[Structure]) -> Array:
         """How far from its latent vector each of `n` structures comes back; infinity: never."""
-        z, at = self._embedded(designs)
+        z, at = self.embedded(designs)
         out = np.full(len(designs), np.inf)
         out[at] = self.away(z)
         return out
 
     def away(self, z: Tensor) -> Array:
         """How far from latent vectors `n x d` lies what they decode to: `n`; infinity: nothing."""
-        found, at = self._embedded(self.decode(z))
+        found, at = self.embedded(self.decode(z))
         out = np.full(len(z), np.inf)
         out[at] = (found - z[at].double()).norm(dim=1).numpy()
         return out
 
-    def _embedded(self, designs: Sequence[Structure | None]) -> tuple[Tensor, list[int]]:
-        """Posterior means of the designs that can be described, and which these are."""
+    def embedded(self, designs: Sequence[Structure | None]) -> tuple[Tensor, list[int]]:
+        """Posterior means `k x d` of the designs that can be described, and which these are."""
         kept, crystals = [], []
         for i, design in enumerate(designs):
             try:

@@ -88,16 +88,19 @@ class WyckoffCrystal:
         )
 
 
-def describe(structure: Structure, symprec: float = SYMPREC) -> WyckoffCrystal:
+def describe(
+    structure: Structure, symprec: float = SYMPREC, max_atoms: int | None = None
+) -> WyckoffCrystal:
     """The canonical symmetric description of a structure.
 
     Args:
         structure: An ordered crystal in any cell.
         symprec: Tolerance of the symmetry search, in Angstrom.
+        max_atoms: Of its primitive cell; a description of hundreds takes minutes.
 
     Raises:
         UndescribableError: The structure is disordered, holds what is no element or no finite
-            number, or no symmetry could be settled.
+            number, has too many atoms, or no symmetry could be settled.
     """
     if why := flaw(structure):
         raise UndescribableError(why)
@@ -116,6 +119,11 @@ def describe(structure: Structure, symprec: float = SYMPREC) -> WyckoffCrystal:
         agree = coarse is not None and _read(coarse) == _read(fine)
         if not agree and tolerance != tolerances[-1]:
             continue
+        atoms = len(fine.prim_std_cell.numbers)
+        if max_atoms is not None and atoms > max_atoms:
+            raise UndescribableError(
+                f"its primitive cell has {atoms} atoms; up to {max_atoms} are taken"
+            )
         group = space_group(fine.number)
         standard = fine.std_cell
         orbits = _orbits(group, np.array(standard.positions), np.array(standard.numbers))
