@@ -166,7 +166,7 @@ def take_in(
     metric_units = spec.metric_units()
     made = _check(readings, trials, spec, name)
     summary = Summary(source=name, dry_run=dry_run)
-    touched: dict[int, list[str]] = {}
+    touched: dict[int, dict[str, list[float]]] = {}
     for reading in readings:
         trial = trials[reading.trial]
         if reading.fidelity is not None and reading.fidelity != trial.fidelity:
@@ -196,7 +196,7 @@ def take_in(
         )  # fmt: skip
         setattr(summary, done, getattr(summary, done) + 1)
         if done != "repeated":
-            touched.setdefault(trial.index, []).append(reading.metric)
+            touched.setdefault(trial.index, {})[reading.metric] = list(reading.repeats)
         if reading.cif is not None:
             keep_artifact(session, trial, "measured.cif", reading.cif)
     for index, metrics in touched.items():
@@ -213,7 +213,8 @@ def take_in(
                 m: {"mean": measured[m].mean, "sem": measured[m].sem, "unit": measured[m].unit}
                 | ({} if measured[m].raw_unit is None
                    else {"raw_value": measured[m].raw_value, "raw_unit": measured[m].raw_unit})
-                for m in metrics
+                | ({"repeats": repeats} if repeats else {})
+                for m, repeats in metrics.items()
             },
         )  # fmt: skip
     for index, told in made.items():

@@ -8,6 +8,8 @@ the designs' names and parameters too; they must be as they were, so that rows t
 are found.
 JSON: a list of objects with the same keys, or `{"results": [...]}`; a metric may be
 `{"mean": 3.2, "sem": 0.1, "unit": "g/cm^3"}`. An empty cell means not measured.
+Readings that were repeated stand in one cell, `3.1; 3.3; 3.2` (in JSON a list): their mean counts,
+with its standard error.
 
 Nothing in such a file is evaluated, and no number in it is guessed at.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +63,7 @@ class Reading:
         fidelity: At which fidelity, where the file says so; None = that of the trial.
         raw: The value and its unit as the file has them, where that is another unit.
         realised: Parameters as they really were: `value` and, where the file says it, `unit`.
+        repeats: The readings of which `mean` is the mean, where it is one.
     """
 
     trial: int
@@ -75,6 +79,7 @@ class Reading:
     fidelity: str | None = None
     raw: tuple[float, str] | None = None
     realised: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    repeats: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -83,6 +88,7 @@ class Reading:
         said: list[Any] = [self.trial, self.metric, *numbers, self.unit, self.status, self.reason]
         said += [self.source, self.cif] + ([self.fidelity] if self.fidelity else [])
         said += [self.realised] if self.realised else []
+        said += [[f"{x:.12g}" for x in self.repeats]] if self.repeats else []
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -150,6 +156,14 @@ class _Value:
     mean: float | None
     sem: float | None = None
     raw: tuple[float, str] | None = None
+    repeats: tuple[float, ...] = ()
+
+
+def _repeats(value: Any) -> list[Any] | None:
+    """The readings of a cell that has several; None of any other."""
+    if isinstance(value, str) and ";" in value:
+        return value.split(";")
+    return value if isinstance(value, list) else None
 
 
 class _Reader:
@@ -194,7 +208,7 @@ class _Reader:
                 Reading(
                     trial, value.metric, value.mean, value.sem,
                     self.sheet.units.get(value.metric, ""), status, reason, row, source, cif,
-                    fidelity, value.raw, realised,
+                    fidelity, value.raw, realised, value.repeats,
                 )
                 for value in values
             ]  # fmt: skip
@@ -232,6 +246,12 @@ class _Reader:
         values: list[_Value] = []
         for metric, (column, value) in means.items():
             unit = unit_of_mean = column.unit or self.sheet.units[metric]
+            if (several := _repeats(value)) is not None:
+                values += self._mean_of(several, metric, column, row)
+                if metric in sems:
+                    what = "a standard error beside repeated readings, which have one of their own"
+                    self.sheet.wrong(what, "empty it", row=row, column=sems[metric][0].name)
+                continue
             mean = self._number(value, column, unit, row, unit_tools.convert)
             sem = None
             if metric in sems:
@@ -249,6 +269,20 @@ class _Reader:
             what = f"a standard error, but no value of {metric}"
             self.sheet.wrong(what, row=row, column=f"{metric}_sem")
         return values
+
+    def _mean_of(self, several: list[Any], metric: str, column: Column, row: int) -> list[_Value]:
+        """The mean of repeated readings and its standard error; nothing where one is wrong."""
+        unit = column.unit or self.sheet.units[metric]
+        found = [self._number(v, column, unit, row, unit_tools.convert) for v in several]
+        numbers = [number for number in found if number is not None]
+        if len(several) < 2:
+            what = "a list of readings has two or more"
+            self.sheet.wrong(what, "one is a plain number", row=row, column=column.name)
+        if len(several) < 2 or len(numbers) < len(several):
+            return []
+        # as rounded as they are, readings that agree to the last digit are not without error
+        spread = statistics.stdev(numbers) / math.sqrt(len(numbers))
+        return [_Value(metric, statistics.fmean(numbers), spread or None, None, tuple(numbers))]
 
     def _number(
         self,

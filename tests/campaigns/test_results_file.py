@@ -53,6 +53,30 @@ def wrong(read, tmp_path):
     return problems
 
 
+def test_readings_that_were_repeated_have_a_mean_and_its_error(read, wrong):
+    csv_rows = "trial,density (kg/m^3),melting\n1,3100;3300; 3200,1000\n2,3000;3000,\n"
+    rows = [
+        {"trial": 1, "density (kg/m^3)": [3100, 3300, 3200], "melting": 1000},
+        {"trial": 2, "density (kg/m^3)": [3000, 3000]},
+    ]
+    for text, name in ((csv_rows, "results.csv"), (json.dumps(rows), "results.json")):
+        first, single, second = read(text, name)
+        assert (first.mean, first.sem) == pytest.approx((3.2, 0.1 / 3**0.5))
+        assert first.repeats == pytest.approx((3.1, 3.3, 3.2))
+        assert (single.mean, single.sem, single.repeats) == (1000, None, ())
+        assert (second.mean, second.sem) == (3.0, None)  # as rounded: no reading is exact
+    assert first.key != read("trial,density\n1,3.2\n")[0].key
+    for cell, what in (
+        ("3;", "'' is not a number"),
+        ("3;x;4", "'x' is not a number"),
+        ("3;4,5", "has a comma"),
+    ):
+        assert any(what in told for _, told, _ in wrong(f'trial,density\n1,"{cell}"\n'))
+    ((place, what, _),) = wrong("trial,density,density_sem\n1,3;4,1\n")
+    assert (place, "of their own" in what) == ("row 2, column density_sem", True)
+    assert "two or more" in wrong('[{"trial": 1, "density": [3]}]', "results.json")[0][1]
+
+
 def test_a_csv_with_everything(read):
     readings = read(
         "trial,density (kg/m^3),density_sem,melting [degC],melting_sem,status,reason,source\n"
@@ -172,7 +196,7 @@ def test_each_mistake_is_named(wrong, text, place, what, hint):
         ('[{"trial": true, "density": 1}]', "row 1, column trial", "not the number"),
         ('[{"trial": 1, "density": NaN}]', "row 1, column density", "not a finite number"),
         ('[{"trial": 1, "density": true}]', "row 1, column density", "not a number"),
-        ('[{"trial": 1, "density": [1]}]', "row 1, column density", "not a number"),
+        ('[{"trial": 1, "density": [1]}]', "row 1, column density", "two or more"),
         ('[{"trial": 1, "density": ' + "9" * 5000 + "}]", "", "not JSON"),
         ('[{"trial": 1, "trial": 2, "density": 3}]', "", "'trial' twice"),
         (
