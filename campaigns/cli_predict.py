@@ -220,7 +220,7 @@ def draw_where(
                     found.append(design)
                 else:
                     refused[why[0]] += 1
-            if len(found) >= n or not designs:  # an external generator has so many, and no more
+            if len(found) >= n or (valid and not designs):  # an external one has no more
                 break
     except BoundError as error:
         raise UsageError(error.what, where="--where", hint=error.hint) from error

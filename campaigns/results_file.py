@@ -280,9 +280,15 @@ class _Reader:
             self.sheet.wrong(what, "one is a plain number", row=row, column=column.name)
         if len(several) < 2 or len(numbers) < len(several):
             return []
+        try:
+            mean = statistics.fmean(numbers)
+            sem = statistics.stdev(numbers) / math.sqrt(len(numbers))
+        except OverflowError:
+            what = "the readings are too large for a mean"
+            self.sheet.wrong(what, row=row, column=column.name)
+            return []
         # as rounded as they are, readings that agree to the last digit are not without error
-        spread = statistics.stdev(numbers) / math.sqrt(len(numbers))
-        return [_Value(metric, statistics.fmean(numbers), spread or None, None, tuple(numbers))]
+        return [_Value(metric, mean, sem or None, None, tuple(numbers))]
 
     def _number(
         self,

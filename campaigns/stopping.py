@@ -34,7 +34,7 @@ def standing(campaign: Campaign, budget: int | None = None) -> list[Verdict]:
 
     Args:
         campaign: Which.
-        budget: Of trials, in place of what is granted.
+        budget: Of trials, that a person named for this run: one that is spent does not ask.
     """
     from loop.stopping import judge
 
@@ -43,22 +43,21 @@ def standing(campaign: Campaign, budget: int | None = None) -> list[Verdict]:
         with campaign.store.read() as session:
             recorded = _recorded(session, campaign._row.id, campaign.spec, campaign.goals.metrics)
         found = judge(campaign.goals, rules, recorded)
-    if campaign.spec.budget.then == "ask" and (spent := _budget_spent(campaign, budget)):
-        found.append(spent)
+    if budget is None and campaign.spec.budget.then == "ask":
+        found += _budget_spent(campaign)
     return found
 
 
-def _budget_spent(campaign: Campaign, budget: int | None) -> Verdict | None:
-    """Whether all that the budget paid for was tried, and it pays for no more."""
+def _budget_spent(campaign: Campaign) -> list[Verdict]:
+    """A verdict where all that the budget paid for was tried, and it pays for no more."""
     from loop.stopping import Verdict
 
-    left, spec = campaign._left(budget), campaign.spec
+    left, spec = campaign._left(), campaign.spec
     assert left.trials is not None
-    if left.trials >= 1 and fidelities.pays(spec, left):
-        return None
-    if any(trial.status in ("candidate", "running") for trial in campaign._trials()):
-        return None
-    return Verdict(BUDGET, spent(left, campaign.granted(budget)), {"trials": left.trials})
+    waits = any(trial.status in ("candidate", "running") for trial in campaign._trials())
+    if waits or (left.trials >= 1 and fidelities.pays(spec, left)):
+        return []
+    return [Verdict(BUDGET, spent(left, campaign.granted()), {"trials": left.trials})]
 
 
 def spent(left: Left, granted: int) -> str:

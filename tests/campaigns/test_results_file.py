@@ -70,6 +70,7 @@ def test_readings_that_were_repeated_have_a_mean_and_its_error(read, wrong):
         ("3;", "'' is not a number"),
         ("3;x;4", "'x' is not a number"),
         ("3;4,5", "has a comma"),
+        ("1e308;1e308", "too large for a mean"),
     ):
         assert any(what in told for _, told, _ in wrong(f'trial,density\n1,"{cell}"\n'))
     ((place, what, _),) = wrong("trial,density,density_sem\n1,3;4,1\n")
