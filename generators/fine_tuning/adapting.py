@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from generators.crystals.embedding import MatglEmbedding, PredictedProperties
 from generators.fine_tuning.adapter import FittedAdapter, PriorAdapter, make
+from generators.fine_tuning.guard import kind
 from generators.fine_tuning.objective import Bent
 from generators.fine_tuning.recipe import Array, Examined, FineTuneError, Recipe
 from generators.fine_tuning.rewards import rewards
@@ -34,7 +35,7 @@ _HEAD_RATE = 3e-3
 _LEAST = 6  # designs with every metric
 _TELLS = 0.1  # R2 below which a teacher of every metric knows too little to lead anywhere
 _TOP = (0.005, 0.02, 0.1, 0.3)  # shares of draws whose mean values are an aim, boldest first
-_GUIDANCE = (2.0, 1.0, 0.5)
+_GUIDANCE = (2.0, 1.0, 0.7, 0.5, 0.35, 0.25)
 _GUESSES = 8  # of what would be measured
 
 
@@ -47,12 +48,14 @@ class _Draws:
         y: Standardised properties as they are expected, `n x p`.
         spread: Standard deviations of what would be measured, `n x p`.
         of: How many draws it took.
+        kinds: How many of them differ, by `guard.kind`; 0: nobody counted.
     """
 
     z: Tensor
     y: Tensor
     spread: Tensor
     of: int
+    kinds: int = 0
 
     def __add__(self, other: _Draws) -> _Draws:
         return _Draws(
@@ -75,6 +78,7 @@ def adapt(
     known: Known,
     recipe: Recipe,
     learn: Callable[[nn.Module, Any, int, int], None],
+    unique: float = 0.0,
 ) -> tuple[list[FittedAdapter], dict[str, Any]]:
     """Fit an adapter to what was measured; the network stays as it is, to the bit.
 
@@ -90,10 +94,12 @@ def adapt(
         known: What was examined.
         recipe: What is wanted.
         learn: Trains a module on the batches of a function, as the k-th of n trainings.
+        unique: Share of draws that must differ. What promises most may be one crystal, drawn again
+            and again.
 
     Returns:
-        The same adapter with several aims, those that promise most first, for whoever checks what
-        each keeps; and what to say of the teacher.
+        The same adapter with several aims, for whoever checks what each keeps: those whose draws
+        differ enough first, and of these those that promise most; and what to say of the teacher.
 
     Raises:
         FineTuneError: Too few designs have all the metrics, or the generator has no learnt prior.
@@ -138,7 +144,7 @@ def adapt(
         pairs = zip(teachers, foretold.T, strict=True)
         said = np.stack([np.stack(teach(x, told), 1) for teach, told in pairs], 1)  # n x p x 2
         y, spread = torch.tensor(said, dtype=torch.float32).unbind(-1)
-        return _Draws(z, y, spread, n)
+        return _Draws(z, y, spread, n, len({kind(base, design) for design in designs}))
 
     source = torch.Generator().manual_seed(recipe.seed)
     torch.manual_seed(recipe.seed)  # of the first weights
@@ -166,11 +172,12 @@ def adapt(
         for guidance in _GUIDANCE:
             one = fitted.aimed(aim, guidance)
             tried = draws(replace(prior, adapter=one), _TRIED, prior.temperature)
-            ranked.append((_promise(fitted, plain, tried, recipe, source), one))
-    ranked.sort(key=lambda pair: -pair[0])
-    return [one for _, one in ranked], {
+            narrow = tried.kinds < unique * len(tried.z)
+            ranked.append((narrow, _promise(fitted, plain, tried, recipe, source), one))
+    ranked.sort(key=lambda told: (told[0], -told[1]))
+    return [one for *_, one in ranked], {
         "teacher_r2": known_by,
-        "promises": [round(share, 3) for share, _ in ranked],
+        "promises": [round(share, 3) for _, share, _ in ranked],
     }
 
 

@@ -66,17 +66,17 @@ def measure(
         d is not None and generator.same(s, d) for s, d in zip(structures, decoded, strict=True)
     ]
     drawn = [d for d in generator.decode(generator.prior(DRAWS, _SEED + 1), _SEED) if d is not None]
-    kinds = [_kind(generator, structure) for structure in drawn]
-    old = {_kind(generator, structure) for structure in examined}
+    kinds = [kind(generator, structure) for structure in drawn]
+    old = {kind(generator, structure) for structure in examined}
     return {
         "reconstruction": float(np.mean(same)),
         "valid": len(drawn) / DRAWS,
         "unique": len(set(kinds)) / max(1, len(drawn)),
-        "new": sum(kind not in old for kind in kinds) / max(1, len(drawn)),
+        "new": sum(one not in old for one in kinds) / max(1, len(drawn)),
     }
 
 
-def _kind(generator: CrystalGenerator, structure: Structure) -> tuple[str, int, int]:
+def kind(generator: CrystalGenerator, structure: Structure) -> tuple[str, int, int]:
     """Formula, space group (0: none is found) and atoms of the primitive cell."""
     formula = structure.composition.reduced_formula
     try:

@@ -116,7 +116,8 @@ def fine_tune(
     learnt: dict[str, Any] = {}
     lots: list[tuple[Tokens, torch.Tensor, float]] = []
     if recipe.method == "adapter":
-        fitted, learnt = adapt(generator, known, recipe, learn)
+        least = recipe.floor.unique * held["first"]["unique"]
+        fitted, learnt = adapt(generator, known, recipe, learn, least)
         assert prior is not None
         priors = [replace(prior, adapter=one) for one in fitted]
     else:
