@@ -227,8 +227,11 @@ class _Sum:
             raise BoundError("a side is empty", _SUM)
         terms, constant = self._sum(0)
         if self.at < len(self.tokens):
-            before, after = self.tokens[self.at - 1][1], self.tokens[self.at][1]
-            raise BoundError(f"between {before!r} and {after!r} a sign is missing", _SUM)
+            (kind, before), (other, after) = self.tokens[self.at - 1 : self.at + 1]
+            names = kind == other == "name"
+            hint = f"a name of several words stands between backquotes: `{before} {after}`"
+            what = f"between {before!r} and {after!r} a sign is missing"
+            raise BoundError(what, hint if names and "`" not in before + after else _SUM)
         return terms, constant
 
     def _next(self) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from campaigns import __version__, fidelities, preferences, records, tuning
 from campaigns.errors import MatloopError, UsageError
 from campaigns.ingestion import Summary, already_in, content_key, take_in
-from campaigns.stopping import open_question, spent, times_granted
+from campaigns.stopping import granted_in, open_question, spent
 from campaigns.store import Store
 from campaigns.store.models import (
     FAILED,
@@ -262,11 +262,14 @@ class Campaign:
             assert left.trials is not None
             if left.trials < 1 or not fidelities.pays(self.spec, left):
                 key = "trials" if left.trials < 1 else "cost"
+                more = f"raise budget.{key} in the spec and `matloop run` it"
+                if self.spec.budget.then == "ask":
+                    more = f"`matloop run {self.name}` asks, and then with --go-on grants more"
                 raise UsageError(
-                    spent(left, self.granted()),
+                    spent(self.spec, left, self.granted()),
                     where=self.name,
                     unchanged="the campaign",
-                    hint=f"raise budget.{key} in the spec and `matloop run` it",
+                    hint=more,
                 )
             new = self._propose(min(n, left.trials), left)
         with self.store.read() as session:
@@ -746,15 +749,16 @@ class Campaign:
                 }
         several = len(self.goals.objectives) > 1 and bool(usable.any())
         several &= not cheap or len(self.goals.objectives) == 2
+        paid = self.granted(budget)
         by_status = {status: sum(t.status == status for t in trials) for status in STATUSES}
         return {
             "campaign": self.name,
             "database": self.store.where,
             "created": self._row.created.isoformat(),
-            "budget": self.granted(budget),
+            "budget": paid["trials"],
             "counts": by_status,
             "counted": sum(map(fidelities.budgeted, trials)),
-            "cost": fidelities.cost_status(self.spec, trials, self._times()),
+            "cost": fidelities.cost_status(self.spec, trials, paid["cost"]),
             "best": best,
             "hypervolume": float(hypervolume(self.goals, means)) if several else None,
             "front": [trials[row].index for row in pareto_mask(self.goals, means).nonzero()[0]],
@@ -845,22 +849,20 @@ class Campaign:
 
     def _left(self, budget: int | None = None) -> Left:
         """What is left of the budget; of trials, of this one in place of the spec's."""
-        return fidelities.left(self.spec, self._trials(), self.granted(budget), self._times())
+        paid = self.granted(budget)
+        return fidelities.left(self.spec, self._trials(), paid["trials"], paid["cost"])
 
-    def granted(self, budget: int | None = None) -> int:
-        """Trials in all that the budget grants, with what a person granted beyond it.
+    def granted(self, budget: int | None = None) -> dict[str, Any]:
+        """What the budget grants, with what a person granted beyond it: ``trials`` and ``cost``.
 
         Args:
-            budget: In place of both.
+            budget: Trials in all, in place of those.
         """
-        return self._times() * self.spec.budget.trials if budget is None else budget
-
-    def _times(self) -> int:
-        """How many times the budget was granted; more than once only where it asks."""
-        if self.spec.budget.then == "end":
-            return 1
         with self.store.read() as session:
-            return times_granted(session, self._row.id)
+            told = self.spec.budget.model_dump(mode="json")
+            more = granted_in(session, self._row.id, told) or {}
+        trials = more.get("trials", self.spec.budget.trials) if budget is None else budget
+        return {"trials": trials, "cost": more.get("cost", self.spec.cost_budget)}
 
     def _counted(self) -> int:
         return sum(map(fidelities.budgeted, self._trials()))

@@ -73,7 +73,7 @@ class Progress:
     """
 
     def __init__(self, campaign: Campaign, budget: int | None) -> None:
-        self._campaign, self._budget = campaign, campaign.granted(budget)
+        self._campaign, self._budget = campaign, campaign.granted(budget)["trials"]
         self._units = campaign.spec.metric_units()
         self._began = time.monotonic()
         self._doing = "starting"

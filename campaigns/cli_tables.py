@@ -61,7 +61,7 @@ def counted(status: Mapping[str, Any]) -> str:
         unit = f" {cost['unit']}" if cost["unit"] else ""
         of = "" if cost["budget"] is None else f" of {cost['budget']:g}"
         told += f", at a cost of {cost['spent']:g}{of}{unit}"
-        if cost["budget"] is not None and status["budget"] == MOST_TRIALS:
+        if cost["budget"] is not None and status["budget"] >= MOST_TRIALS:
             told = f"{plural(status['counted'], 'trial')}{told[told.index(',') :]}"
     return f"{told}: {', '.join(counts)}" if counts else told
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from campaigns import records
 from campaigns.fidelities import counting
-from campaigns.stopping import times_told
+from campaigns.stopping import granted
 from campaigns.store.models import FAILED, CampaignRow
 from loop.front import counts, feasible, pareto_mask, utilities
 
@@ -103,8 +103,9 @@ class Facts:
     @property
     def granted(self) -> int:
         """Trials in all that the budget grants, with what a person granted beyond it."""
-        times = times_told((event["kind"], event["payload"]) for event in self.events)
-        return times * self.spec.budget.trials
+        told = self.spec.budget.model_dump(mode="json")
+        more = granted(told, ((event["kind"], event["payload"]) for event in self.events))
+        return self.spec.budget.trials if more is None else int(more["trials"])
 
     @property
     def several(self) -> bool:

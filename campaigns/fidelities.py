@@ -66,13 +66,13 @@ def spent(spec: Spec, trials: Sequence[Trial]) -> float | None:
     return sum(f.cost for f in found if f is not None)
 
 
-def left(spec: Spec, trials: Sequence[Trial], budget: int, times: int = 1) -> Left:
-    """What a budget of trials, and that of costs, which was granted so many times, leaves."""
+def left(spec: Spec, trials: Sequence[Trial], budget: int, cost_budget: float | None) -> Left:
+    """What a budget of trials, and one of costs, leaves."""
     from loop.fidelities import Left
 
     cost = None
-    if spec.cost_budget is not None:
-        cost = times * spec.cost_budget - (spent(spec, trials) or 0.0)
+    if cost_budget is not None:
+        cost = cost_budget - (spent(spec, trials) or 0.0)
     return Left(budget - sum(map(budgeted, trials)), cost)
 
 
@@ -84,10 +84,9 @@ def pays(spec: Spec, rest: Left) -> bool:
     return found.target.cost <= rest.cost * (1.0 + 1e-9)
 
 
-def cost_status(spec: Spec, trials: Sequence[Trial], times: int = 1) -> dict[str, Any] | None:
+def cost_status(spec: Spec, trials: Sequence[Trial], budget: float | None) -> dict[str, Any] | None:
     """Spent, budget (None = not limited) and unit; None where nothing is said of costs."""
     cost = spent(spec, trials)
     if cost is None:
         return None
-    budget = None if spec.cost_budget is None else times * spec.cost_budget
     return {"spent": cost, "budget": budget, "unit": spec.cost_unit}

@@ -273,12 +273,13 @@ class _Reader:
     def _mean_of(self, several: list[Any], metric: str, column: Column, row: int) -> list[_Value]:
         """The mean of repeated readings and its standard error; nothing where one is wrong."""
         unit = column.unit or self.sheet.units[metric]
+        if len(several) < 2 or any(isinstance(v, str) and not v.strip() for v in several):
+            what = "a list of readings has two or more, and none is missing"
+            self.sheet.wrong(what, "as 3.1; 3.3", row=row, column=column.name)
+            return []
         found = [self._number(v, column, unit, row, unit_tools.convert) for v in several]
         numbers = [number for number in found if number is not None]
-        if len(several) < 2:
-            what = "a list of readings has two or more"
-            self.sheet.wrong(what, "one is a plain number", row=row, column=column.name)
-        if len(several) < 2 or len(numbers) < len(several):
+        if len(numbers) < len(several):
             return []
         try:
             mean = statistics.fmean(numbers)
@@ -288,7 +289,10 @@ class _Reader:
             self.sheet.wrong(what, row=row, column=column.name)
             return []
         # as rounded as they are, readings that agree to the last digit are not without error
-        return [_Value(metric, mean, sem or None, None, tuple(numbers))]
+        raw = None
+        if unit != self.sheet.units[metric]:
+            raw = (statistics.fmean(unit_tools.parse_number(str(v)) for v in several), unit)
+        return [_Value(metric, mean, sem or None, raw, tuple(numbers))]
 
     def _number(
         self,

@@ -168,7 +168,8 @@ class Runner:
 
     @property
     def _budget(self) -> int:
-        return self._campaign.granted(self._given)
+        trials: int = self._campaign.granted(self._given)["trials"]
+        return trials
 
     def _pool(self, evaluate: Workers | Each) -> LocalPool:
         from loop.evaluators import EvaluatorError
@@ -419,7 +420,7 @@ class Runner:
         left = self._campaign._left(self._given)
         assert left.trials is not None
         if left.trials < 1 or not fidelities.pays(self._spec, left):
-            return "budget", stopping.spent(left, self._budget)
+            return "budget", stopping.spent(self._spec, left, self._campaign.granted(self._given))
         return "max_new", "as many new trials were made as this call was to make"
 
     def _asks(self) -> bool:

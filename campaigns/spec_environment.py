@@ -105,10 +105,11 @@ def check_own_generators(spec: Spec, recipes: bool = True) -> None:
     Raises:
         MatloopError: One cannot be loaded, or knows nothing of what is asked of it.
     """
-    axes = (axis for axis in spec.space.values() if isinstance(axis, LatentAxis))
-    own = [axis for axis in axes if axis.conditions or is_path(axis.latent)]
-    if any(recipes or not is_recipe(axis.latent) for axis in own):
-        spec.problem()
+    for name, axis in spec.space.items():
+        if not isinstance(axis, LatentAxis) or not (axis.conditions or is_path(axis.latent)):
+            continue
+        if recipes or not is_recipe(axis.latent):
+            loop_axis(name, axis, list(spec.metric_units()))
 
 
 def is_path(text: str) -> bool:
@@ -214,7 +215,7 @@ def check_environment(draft: Draft) -> Iterator[Complaint]:
                 what = f"{quoted(axis.latent)} is a generator that does not learn"
                 yield Complaint(("fine_tune",), what, "remove it, or search a trained generator")
     yield from _check_tables(draft)
-    if draft.screen is not None:
+    if draft.screen is not None and draft.screen.predicted:
         yield from _check_predictions(draft.screen.predicted)
     for k, one in enumerate(draft.earlier):
         if not isinstance(one, str) and not _exists(Path(one.table)):

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from campaigns import fidelities, records
 from campaigns.fidelities import counting
-from campaigns.store.models import FAILED, Event, Trial
+from campaigns.spec_models import MOST_TRIALS
+from campaigns.store.models import FAILED, CampaignRow, Event, Trial
 from campaigns.store.store import record
 
 if TYPE_CHECKING:
@@ -52,21 +53,31 @@ def _budget_spent(campaign: Campaign) -> list[Verdict]:
     """A verdict where all that the budget paid for was tried, and it pays for no more."""
     from loop.stopping import Verdict
 
-    left, spec = campaign._left(), campaign.spec
+    trials, left, spec = campaign._trials(), campaign._left(), campaign.spec
     assert left.trials is not None
-    waits = any(trial.status in ("candidate", "running") for trial in campaign._trials())
+    waits = any(trial.status in ("candidate", "running") for trial in trials)
     if waits or (left.trials >= 1 and fidelities.pays(spec, left)):
         return []
-    return [Verdict(BUDGET, spent(left, campaign.granted()), {"trials": left.trials})]
+    counted = sum(map(fidelities.budgeted, trials))
+    more: dict[str, float | None] = {
+        "trials": min(counted + spec.budget.trials, MOST_TRIALS),
+        "cost": None,
+    }
+    if spec.cost_budget is not None:
+        more["cost"] = (fidelities.spent(spec, trials) or 0.0) + spec.cost_budget
+    data = {"of": _of(spec.budget.model_dump(mode="json")), "granted": more}
+    return [Verdict(BUDGET, spent(spec, left, campaign.granted()), records.plain(data))]
 
 
-def spent(left: Left, granted: int) -> str:
-    """That a budget is spent, in words: of trials, so many of which were granted, or of costs."""
+def spent(spec: Spec, left: Left, granted: Mapping[str, Any]) -> str:
+    """That a budget is spent, in words: of trials, or of costs; see `granted`."""
     if left.trials is not None and left.trials < 1:
-        return f"the budget of {granted} trials is spent"
+        return f"the budget of {granted['trials']} trials is spent"
+    rest = max(0.0, round(left.cost or 0.0, 9))
     return (
-        f"the cost budget is spent: the {left.cost:g} that is left does not pay for another"
-        " evaluation of what is sought"
+        f"the cost budget of {granted['cost']:g} {spec.cost_unit or ''}".rstrip()
+        + f" is spent: the {rest:g} that is left does not pay for another evaluation of what is"
+        " sought"
     )
 
 
@@ -76,31 +87,50 @@ def asks(spec: Spec, verdicts: Sequence[Verdict]) -> bool:
     return all(what == "ask" for what in then.values())
 
 
-def times_granted(session: Session, campaign_id: int) -> int:
-    """How many times a campaign's budget counts; see `times_told`."""
-    events = session.scalars(
-        select(Event)
-        .where(Event.campaign_id == campaign_id, Event.kind.in_(("run_resumed", "spec_changed")))
-        .order_by(Event.id)
-    )
-    return times_told((event.kind, event.payload) for event in events)
+def granted(
+    budget: Mapping[str, Any], events: Iterable[tuple[str, Mapping[str, Any]]]
+) -> dict[str, Any] | None:
+    """What a person granted last beyond a budget: `trials` and `cost` in all; None: nothing.
 
-
-def times_told(events: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
-    """How many times a budget counts: once more for each time that a person went on beyond it.
-
-    From the last change of the spec's budget on, for that is an answer too.
+    It counts as long as the spec says the same of trials and costs: another budget in the spec is
+    an answer too.
 
     Args:
-        events: Kinds and payloads, in order.
+        budget: Of the spec, as data.
+        events: Kinds and payloads of the campaign's events, in order.
     """
-    times = 1
+    found: dict[str, Any] | None = None
     for kind, told in events:
-        if kind == "run_resumed":
-            times += BUDGET in told["rules"]
-        elif kind == "spec_changed" and "budget" in told["changed"]:
-            times = 1
-    return times
+        for verdict in told.get("overruled") or () if kind == "run_resumed" else ():
+            if verdict["rule"] == BUDGET and verdict["data"]["of"] == _of(budget):
+                found = verdict["data"]["granted"]
+    return found if budget.get("then") == "ask" else None
+
+
+def granted_in(
+    session: Session, campaign_id: int, budget: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """`granted` by the events of the store."""
+    if budget.get("then") != "ask":
+        return None
+    events = session.scalars(
+        select(Event)
+        .where(Event.campaign_id == campaign_id, Event.kind == "run_resumed")
+        .order_by(Event.id)
+    )
+    return granted(budget, ((event.kind, event.payload) for event in events))
+
+
+def _of(budget: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: budget.get(key) for key in ("trials", "cost")}
+
+
+def _answered(session: Session, campaign_id: int, verdict: Mapping[str, Any]) -> bool:
+    """Whether the spec says something else of the budget now than when its verdict was told."""
+    if verdict["rule"] != BUDGET:
+        return False
+    spec = session.get_one(CampaignRow, campaign_id).spec
+    return bool(verdict["data"]["of"] != _of(spec.get("budget") or {}))
 
 
 def tell(verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -147,7 +177,8 @@ def go_on(session: Session, campaign_id: int) -> list[str]:
         .limit(1)
     )
     verdicts = told.payload.get("verdicts") if told is not None and told.kind == "run_ended" else ()
-    rules = [verdict["rule"] for verdict in verdicts or ()]
+    verdicts = [v for v in verdicts or () if not _answered(session, campaign_id, v)]
+    rules = [verdict["rule"] for verdict in verdicts]
     if rules:
         record(session, campaign_id, "run_resumed", rules=rules, overruled=verdicts)
     return rules
@@ -167,6 +198,8 @@ def open_question(session: Session, campaign_id: int) -> dict[str, Any] | None:
     # a pause is followed by the end of its run, in one transaction
     for event in last:
         if event.kind == "run_paused":
+            if all(_answered(session, campaign_id, v) for v in event.payload["verdicts"]):
+                return None
             return {**event.payload, "time": event.time.isoformat()}
         if event.kind == "run_resumed" or event.payload.get("reason") != "paused":
             return None

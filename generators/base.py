@@ -216,6 +216,8 @@ class Narrowed(Generator):
         self.feature_names, self.feature_units = whole.feature_names, whole.feature_units
 
     def __getattr__(self, name: str) -> Any:
+        if name == "whole":  # while it is copied, there is none yet
+            raise AttributeError(name)
         return getattr(self.whole, name)
 
     def encode(self, designs: Sequence[Any]) -> Tensor:

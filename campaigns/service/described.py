@@ -12,7 +12,7 @@ from campaigns.handout import flat_design
 from campaigns.service.core import Known
 from campaigns.spec_axes import ChoiceAxis, CompositionAxis, LatentAxis, PoolAxis
 from campaigns.spec_changes import completed
-from campaigns.stopping import times_granted
+from campaigns.stopping import granted_in
 from campaigns.store.models import STATUSES, CampaignRow, Event, Observation, Trial, Worker
 
 BRIEF = ("name", "method", "acquisition", "feasibility", "seed")
@@ -144,8 +144,9 @@ def campaigns(session: Session, only: str | None) -> list[dict[str, Any]]:
 
 
 def _granted(session: Session, row: CampaignRow) -> int | None:
-    trials = (row.spec.get("budget") or {}).get("trials")
-    return None if trials is None else times_granted(session, row.id) * trials
+    budget = row.spec.get("budget") or {}
+    trials: int | None = (granted_in(session, row.id, budget) or budget).get("trials")
+    return trials
 
 
 def state(row: CampaignRow, counts: dict[str, int], held: int = 0) -> str:

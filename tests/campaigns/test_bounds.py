@@ -35,6 +35,12 @@ def test_bounds_on_one_name(text, bound):
     assert parse_bounds(text) == (bound,)
 
 
+def test_a_name_of_several_words_is_helped():
+    with pytest.raises(BoundError, match="a sign is missing") as error:
+        parse_constraint("pool.band gap <= 3")
+    assert error.value.hint.endswith("`pool.band gap`")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

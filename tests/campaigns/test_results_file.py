@@ -63,11 +63,12 @@ def test_readings_that_were_repeated_have_a_mean_and_its_error(read, wrong):
         first, single, second = read(text, name)
         assert (first.mean, first.sem) == pytest.approx((3.2, 0.1 / 3**0.5))
         assert first.repeats == pytest.approx((3.1, 3.3, 3.2))
+        assert first.raw == pytest.approx((3200, "kg/m^3"))
         assert (single.mean, single.sem, single.repeats) == (1000, None, ())
         assert (second.mean, second.sem) == (3.0, None)  # as rounded: no reading is exact
     assert first.key != read("trial,density\n1,3.2\n")[0].key
     for cell, what in (
-        ("3;", "'' is not a number"),
+        ("3;", "two or more, and none is missing"),
         ("3;x;4", "'x' is not a number"),
         ("3;4,5", "has a comma"),
         ("1e308;1e308", "too large for a mean"),

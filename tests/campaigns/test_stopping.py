@@ -189,14 +189,23 @@ def test_a_budget_that_is_spent_asks_for_as_much_again(toy):
         )
         assert campaign.run()["reason"] == "paused"  # without an answer it stays as it is
     assert read_facts(campaign).granted == 9
-    with pytest.raises(UsageError, match="the budget of 9 trials is spent"):
+    with pytest.raises(UsageError, match="the budget of 9 trials is spent") as error:
         campaign.propose(1)
+    assert "--go-on" in error.value.hint
+    # what else changes in the budget takes nothing back
+    same = Campaign.create_or_open(asking(toy, trials=3, batch=3), toy.db)
+    assert same.status()["budget"] == 9
     # another budget in the spec is an answer too, and counts once
     again = Campaign.create_or_open(asking(toy, trials=10, batch=2), toy.db)
-    assert again.status()["budget"] == 10
-    assert again.run()["question"]["question"].startswith("the budget of 10 trials is spent")
+    assert (again.status()["budget"], again.status()["question"]) == (10, None)
+    assert again.run(go_on=True)["counted"] == 10  # and nothing was granted beyond it
+    assert again.status()["question"]["question"].startswith("the budget of 10 trials is spent")
     named = again.run(budget=11)  # who names a budget has answered
     assert (named["reason"], named["counted"]) == ("budget", 11)
+    assert again.run()["question"]["question"] == (
+        "the budget of 10 trials is spent: go on with 10 more?"
+    )
+    assert again.run(go_on=True)["counted"] == 21
     ended = Campaign.create_or_open(toy.write(trials=11, batch=2), toy.db).run()
     assert (ended["reason"], ended["question"]) == ("budget", None)
 

@@ -49,7 +49,7 @@ def read_rows(path: Path, limit: int | None = None) -> tuple[list[Row], list[str
         ValueError: It is of another kind.
     """
     rows, problems = [], []
-    seen: dict[bytes, str] = {}
+    seen: dict[tuple[bytes, str], str] = {}
     for number, (name, crystal, columns) in enumerate(cells(path)):
         if limit is not None and number >= limit:
             break
@@ -60,8 +60,9 @@ def read_rows(path: Path, limit: int | None = None) -> tuple[list[Row], list[str
                     crystal = io.TextIOWrapper(io.BytesIO(crystal), errors="replace").read()
                 found = structure_of(crystal)
             check(found)
-            if (first := seen.setdefault(identity(found), name)) != name:
-                raise ValueError(f"the same crystal as {first}, number by number: counted once")
+            same = identity(found), repr({k: v for k, v in columns.items() if k != "name"})
+            if (first := seen.setdefault(same, name)) != name:
+                raise ValueError(f"the same as {first}, number by number: counted once")
         # pymatgen's parsers raise whatever they stumble over.
         except Exception as error:
             where = f"{path.name}{'/' if path.suffix == '.zip' else ', '}{name}"

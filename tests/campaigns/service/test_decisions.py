@@ -86,7 +86,7 @@ def test_keys_are_made_shown_once_and_ended(door):
     assert made.status_code == 201
     key = made.json()["key"]
     listed = door.get("/v1/tokens")
-    assert key.split("_")[2] not in listed.text
+    assert key.split("_", 2)[2] not in listed.text  # the secret may hold a _ itself
     robot = type(door)(door.client, key)
     assert len(robot.lease()) == 1
     assert robot.get("/v1/tokens").status_code == 403
