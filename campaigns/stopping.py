@@ -53,7 +53,8 @@ def _budget_spent(campaign: Campaign) -> list[Verdict]:
     """A verdict where all that the budget paid for was tried, and it pays for no more."""
     from loop.stopping import Verdict
 
-    trials, left, spec = campaign._trials(), campaign._left(), campaign.spec
+    trials, paid, spec = campaign._trials(), campaign.granted(), campaign.spec
+    left = fidelities.left(spec, trials, paid["trials"], paid["cost"])
     assert left.trials is not None
     waits = any(trial.status in ("candidate", "running") for trial in trials)
     if waits or (left.trials >= 1 and fidelities.pays(spec, left)):
@@ -66,7 +67,7 @@ def _budget_spent(campaign: Campaign) -> list[Verdict]:
     if spec.cost_budget is not None:
         more["cost"] = (fidelities.spent(spec, trials) or 0.0) + spec.cost_budget
     data = {"of": _of(spec.budget.model_dump(mode="json")), "granted": more}
-    return [Verdict(BUDGET, spent(spec, left, campaign.granted()), records.plain(data))]
+    return [Verdict(BUDGET, spent(spec, left, paid), records.plain(data))]
 
 
 def spent(spec: Spec, left: Left, granted: Mapping[str, Any]) -> str:

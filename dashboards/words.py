@@ -116,7 +116,7 @@ def space(facts: Facts) -> list[str]:
     axes = []
     for axis_name, axis in facts.spec.space.items():
         if isinstance(axis, LatentAxis):
-            asked = listed([f"{name(k)} {_asked(v)}" for k, v in (axis.conditions or {}).items()])
+            asked = _asked(axis.conditions or {})
             axes.append(
                 f"{name(axis_name)}, from the latent space of the generator {axis.latent}"
                 + (f" (asked for: {asked})" if asked else "")
